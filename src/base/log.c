@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Logging through one hook.
+ *
+ * The level is an atomic that every call site reads first; nothing else happens while logging is off. The hook and its
+ * user pointer are one unit behind a read-write lock: loggers hold it shared while they call the hook, so whoever sets a
+ * new hook (exclusive) knows on return that the old one is not running. A thread that logs from inside the hook would
+ * wait for itself; a thread-local flag drops such events.
+ *
+ * Invariants: (1) with the level off no lock is taken and no field is evaluated. (2) a record is one line: details hold
+ * no control characters. (3) nothing here allocates.
+ *
+ * Trust: event names and keys are ours; text fields may be a guest's.
+ */
+#include "base/log.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/text.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { details_bytes = 1024, line_bytes = 1280 };
+
+static atomic_int current_level = VIAL_LOG_OFF;
+static pthread_rwlock_t hook_lock = PTHREAD_RWLOCK_INITIALIZER;
+static vial_log_hook current_hook; /* guarded by hook_lock, as is the next */
+static void *current_user;         /* borrowed */
+static _Thread_local bool is_in_hook;
+
+const char *const log_level_names[] = {"off", "error", "warn", "info", "debug", "trace", NULL};
+
+int log_level_from_name(const char *name, enum vial_log_level *ret_level)
+{
+    for (size_t i = 0; log_level_names[i] != NULL; i++) {
+        if (strcmp(name, log_level_names[i]) == 0) {
+            *ret_level = (enum vial_log_level)i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+void vial_log_set_hook(vial_log_hook hook, void *user, int level)
+{
+    assert(!is_in_hook);
+    pthread_rwlock_wrlock(&hook_lock);
+    current_hook = hook;
+    current_user = user;
+    /* Relaxed: the level only says whether to look; the lock orders the hook itself. */
+    atomic_store_explicit(&current_level, hook != NULL ? level : VIAL_LOG_OFF, memory_order_relaxed);
+    pthread_rwlock_unlock(&hook_lock);
+}
+
+bool log_is_enabled(enum vial_log_level level)
+{
+    return (int)level <= atomic_load_explicit(&current_level, memory_order_relaxed);
+}
+
+/* Appends one " key=value" to details[0..used) and returns the new length; a field that does not fit is left out. */
+static size_t add_field(char *details, size_t used, const struct log_field *field)
+{
+    char value[details_bytes / 2];
+    const char *name = NULL;
+    switch (field->kind) {
+    case LOG_FIELD_TEXT:
+        value[0] = '"';
+        size_t length = 1 + text_escape(value + 1, sizeof(value) - 2, field->text, field->length, "\"\\");
+        value[length] = '"';
+        value[length + 1] = '\0';
+        break;
+    case LOG_FIELD_SIGNED:
+        snprintf(value, sizeof(value), "%" PRId64, field->as_signed);
+        break;
+    case LOG_FIELD_UNSIGNED:
+        snprintf(value, sizeof(value), "%" PRIu64, field->as_unsigned);
+        break;
+    case LOG_FIELD_HEX:
+        snprintf(value, sizeof(value), "0x%" PRIx64, field->as_unsigned);
+        break;
+    case LOG_FIELD_ERRNO:
+        name = strerrorname_np((int)(field->as_signed < 0 ? -field->as_signed : field->as_signed));
+        snprintf(value, sizeof(value), "%s", name != NULL ? name : "unknown");
+        break;
+    case LOG_FIELD_END:
+        return used;
+    }
+    int added = snprintf(details + used, details_bytes - used, "%s%s=%s", used > 0 ? " " : "", field->key, value);
+    if (added < 0 || (size_t)added >= details_bytes - used) {
+        details[used] = '\0';
+        return used;
+    }
+    return used + (size_t)added;
+}
+
+void log_write(enum vial_log_level level, const char *event, const struct log_field *fields)
+{
+    if (is_in_hook)
+        return;
+    int saved = errno;
+    char details[details_bytes] = "";
+    size_t used = 0;
+    for (const struct log_field *field = fields + 1; field->kind != LOG_FIELD_END; field++)
+        used = add_field(details, used, field);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    struct vial_log_record record = {
+        .size = sizeof(record),
+        .level = (int32_t)level,
+        .time_ns = clock_from_timespec(&now),
+        .event = event,
+        .details = details,
+    };
+    is_in_hook = true;
+    pthread_rwlock_rdlock(&hook_lock);
+    if (current_hook != NULL && log_is_enabled(level)) /* it may have been turned off since the caller looked */
+        current_hook(current_user, &record);
+    pthread_rwlock_unlock(&hook_lock);
+    is_in_hook = false;
+    errno = saved;
+}
+
+/* ---- the hook that writes lines ---- */
+
+/* The hook's user pointer carries the descriptor and whether to colour, so that the sink needs no memory of its own. */
+#define SINK_IS_COLOURED ((uintptr_t)1 << 31)
+
+static void write_line(void *user, const struct vial_log_record *record)
+{
+    static const char *const colours[] = {"", "\033[31m", "\033[33m", "\033[32m", "\033[36m", "\033[2m"};
+    uintptr_t sink = (uintptr_t)user;
+    bool is_coloured = (sink & SINK_IS_COLOURED) != 0;
+    int fd = (int)(sink & ~SINK_IS_COLOURED);
+    struct timespec time = clock_to_timespec(record->time_ns);
+    struct tm calendar;
+    gmtime_r(&time.tv_sec, &calendar);
+    char when[32];
+    strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &calendar);
+    char line[line_bytes];
+    int length = snprintf(line, sizeof(line), "%s.%06ldZ %s%-5s%s %s%s%s\n", when, time.tv_nsec / 1000,
+                          is_coloured ? colours[record->level] : "", log_level_names[record->level],
+                          is_coloured ? "\033[0m" : "", record->event, record->details[0] != '\0' ? " " : "",
+                          record->details);
+    if (length < 0)
+        return;
+    if ((size_t)length >= sizeof(line)) {
+        length = sizeof(line) - 1;
+        line[length - 1] = '\n';
+    }
+    (void)fd_write_all(fd, line, (size_t)length); /* one write a line; nobody can be told that it failed */
+}
+
+int vial_log_to_fd(int fd, int level, int style, struct vial_error *err)
+{
+    if (level < VIAL_LOG_OFF || level > VIAL_LOG_TRACE) {
+        int result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_CONFIGURE, "log level %d does not exist", level);
+        error_remedy(err, "use a level from 0 (off) to 5 (trace)");
+        return result;
+    }
+    if (style < VIAL_LOG_STYLE_AUTO || style > VIAL_LOG_STYLE_NEVER) {
+        int result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_CONFIGURE, "log style %d does not exist", style);
+        error_remedy(err, "use a style from 0 (auto) to 2 (never)");
+        return result;
+    }
+    if (fcntl(fd, F_GETFD) < 0) {
+        error_set(err, VIAL_ERROR_WRONG_KIND, VIAL_PHASE_CONFIGURE, "log descriptor %d is not open", fd);
+        error_remedy(err, "give a descriptor that is open for writing, such as 2 for stderr");
+        return -EINVAL;
+    }
+    const char *no_color = getenv("NO_COLOR");
+    bool is_coloured = style == VIAL_LOG_STYLE_ALWAYS ||
+                       (style == VIAL_LOG_STYLE_AUTO && isatty(fd) == 1 && (no_color == NULL || no_color[0] == '\0'));
+    uintptr_t sink = (uintptr_t)fd | (is_coloured ? SINK_IS_COLOURED : 0);
+    vial_log_set_hook(write_line, (void *)sink, level);
+    return 0;
+}

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# TAP for tests written in shell: check runs a command, done_testing prints the plan.
+#
+# Sourced by tests/e2e/*. The runner sets VIAL_BUILD, the build folder under test. A test gets a scratch folder in
+# $scratch, removed at its end. A check that fails prints the command's output as diagnostics and the test goes on.
+
+set -u
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+: "${VIAL_BUILD:=$vial_source/build}"
+vial="$VIAL_BUILD/vial"
+scratch=$(mktemp -d) || exit 99
+trap 'rm -rf -- "$scratch"' EXIT
+test_count=0 test_failed=0
+
+# check DESCRIPTION CMD…: passes when CMD exits 0.
+check() {
+	local description=$1 status
+	shift
+	test_count=$((test_count + 1))
+	if "$@" >"$scratch/.output" 2>&1; then
+		printf 'ok %d - %s\n' "$test_count" "$description"
+		return 0
+	else
+		status=$?
+	fi
+	test_failed=$((test_failed + 1))
+	printf 'not ok %d - %s\n' "$test_count" "$description"
+	printf '# exit status %d of: %s\n' "$status" "$*"
+	tail -n 60 "$scratch/.output" | sed 's/^/# /'
+	return 0
+}
+
+# expect_status N CMD…: succeeds when CMD exits with N.
+expect_status() {
+	local expected=$1 status=0
+	shift
+	"$@" || status=$?
+	[ "$status" -eq "$expected" ] && return 0
+	echo "exit status $status, expected $expected"
+	return 1
+}
+
+# skip DESCRIPTION REASON: counts a test that this machine cannot run. Only a missing network is a reason.
+skip() {
+	test_count=$((test_count + 1))
+	printf 'ok %d - %s # SKIP %s\n' "$test_count" "$1" "$2"
+}
+
+done_testing() {
+	printf '1..%d\n' "$test_count"
+	exit $((test_failed > 0))
+}

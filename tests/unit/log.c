@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Tests of base/log: levels, fields, the hook's life, the line sink. */
+#include "test.h"
+
+#include "base/buffer.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+struct seen {
+    int count;
+    int level;
+    char event[64];
+    char details[1200];
+};
+
+static void remember(void *user, const struct vial_log_record *record)
+{
+    struct seen *seen = user;
+    seen->count++;
+    seen->level = record->level;
+    snprintf(seen->event, sizeof(seen->event), "%s", record->event);
+    snprintf(seen->details, sizeof(seen->details), "%s", record->details);
+    log_error("from.inside"); /* dropped, and no deadlock */
+}
+
+TEST(levels_decide)
+{
+    struct seen seen = {0};
+    log_error("before.any.hook");
+    vial_log_set_hook(remember, &seen, VIAL_LOG_WARN);
+    log_info("too.quiet");
+    CHECK_INT(seen.count, 0);
+    log_warn("loud.enough");
+    CHECK_INT(seen.count, 1);
+    CHECK_INT(seen.level, VIAL_LOG_WARN);
+    CHECK_TEXT(seen.event, "loud.enough");
+    CHECK_TEXT(seen.details, "");
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_TRACE);
+    log_error("after");
+    CHECK_INT(seen.count, 1);
+}
+
+static int evaluations;
+
+static int evaluate(void)
+{
+    return ++evaluations;
+}
+
+TEST(fields_are_typed_escaped_and_lazy)
+{
+    struct seen seen = {0};
+    vial_log_set_hook(remember, &seen, VIAL_LOG_ERROR);
+    log_debug("lazy", LOG_INT("n", evaluate()));
+    CHECK_INT(evaluations, 0);
+    errno = EDOM;
+    log_error("full", LOG_TEXT("path", "a \"b\"\n"), LOG_INT("n", -5), LOG_UINT("u", UINT64_MAX),
+              LOG_HEX("x", 0xd0000000), LOG_ERRNO(-ENOENT), LOG_BYTES("raw", "\0\x1b", 2));
+    CHECK_INT(errno, EDOM);
+    CHECK_TEXT(seen.details, "path=\"a \\\"b\\\"\\x0a\" n=-5 u=18446744073709551615 x=0xd0000000 errno=ENOENT "
+                             "raw=\"\\x00\\x1b\"");
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF);
+}
+
+TEST(long_fields_are_cut_or_left_out)
+{
+    static char text[3000];
+    struct seen seen = {0};
+    memset(text, 'a', sizeof(text) - 1);
+    vial_log_set_hook(remember, &seen, VIAL_LOG_ERROR);
+    log_error("long", LOG_TEXT("one", text), LOG_TEXT("two", text), LOG_TEXT("three", text), LOG_INT("n", 1));
+    CHECK(strstr(seen.details, "one=\"aaa") == seen.details);
+    CHECK(strstr(seen.details, "...\"") != NULL);
+    CHECK(strstr(seen.details, " n=1") != NULL);
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF);
+}
+
+TEST(lines_on_a_descriptor)
+{
+    struct vial_error err;
+    int ends[2];
+    auto_buffer struct buffer text = BUFFER_INIT(4096);
+    CHECK_INT(pipe(ends), 0);
+    CHECK_INT(vial_log_to_fd(ends[1], VIAL_LOG_INFO, VIAL_LOG_STYLE_AUTO, &err), 0);
+    log_info("plain", LOG_INT("n", 1));
+    CHECK_INT(vial_log_to_fd(ends[1], VIAL_LOG_INFO, VIAL_LOG_STYLE_ALWAYS, &err), 0);
+    log_error("coloured");
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF);
+    close(ends[1]);
+    CHECK_INT(fd_read_all(ends[0], &text), 0);
+    close(ends[0]);
+    char *second = strchr(text.data, '\n') + 1;
+    CHECK(strstr(text.data, "Z info  plain n=1\n") == text.data + strlen("2026-11-21T00:00:00.000000"));
+    CHECK(strstr(second, "\033[31merror\033[0m coloured\n") != NULL);
+}
+
+TEST(wrong_sinks_are_refused)
+{
+    struct vial_error err;
+    CHECK_INT(vial_log_to_fd(2, 6, 0, &err), -EINVAL);
+    CHECK_TEXT(err.message, "log level 6 does not exist");
+    CHECK_INT(vial_log_to_fd(2, 1, 3, &err), -EINVAL);
+    CHECK_TEXT(err.message, "log style 3 does not exist");
+    CHECK_INT(vial_log_to_fd(999, 1, 0, &err), -EINVAL);
+    CHECK_TEXT(err.message, "log descriptor 999 is not open");
+    CHECK(err.remedy[0] != '\0');
+}
+
+static atomic_int calls;
+static atomic_bool is_gone;
+
+static void count_call(void *user, const struct vial_log_record *record)
+{
+    (void)record;
+    if (atomic_load(&is_gone))
+        atomic_store((atomic_bool *)user, true);
+    atomic_fetch_add(&calls, 1);
+}
+
+static void *log_much(void *argument)
+{
+    (void)argument;
+    for (int i = 0; i < 2000; i++)
+        log_info("much", LOG_INT("i", i));
+    return NULL;
+}
+
+TEST(a_hook_that_was_taken_away_is_not_called)
+{
+    static atomic_bool was_called_late;
+    pthread_t threads[4];
+    vial_log_set_hook(count_call, &was_called_late, VIAL_LOG_INFO);
+    for (size_t i = 0; i < 4; i++)
+        CHECK_INT(pthread_create(&threads[i], NULL, log_much, NULL), 0);
+    while (atomic_load(&calls) < 100)
+        sched_yield();
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF);
+    atomic_store(&is_gone, true);
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(!atomic_load(&was_called_late));
+}
+
+TEST(level_names)
+{
+    enum vial_log_level level = VIAL_LOG_OFF;
+    CHECK_INT(log_level_from_name("trace", &level), 0);
+    CHECK_INT(level, VIAL_LOG_TRACE);
+    CHECK_INT(log_level_from_name("loud", &level), -EINVAL);
+}
