@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Backends that the embedding program supplies itself: a file system, a network, a console port.
+ *
+ * A backend is a table of functions and a pointer that is handed to each of them. The table is copied when it is given to
+ * a configuration; the pointer must stay valid until the machine has ended and `release` was called, once, on any thread.
+ * Functions return 0 or a negative errno (Linux numbers: they reach the guest); a member that is NULL answers -ENOSYS.
+ *
+ * Trust: names, offsets, sizes and ids come from a hostile guest. Vial has checked what it can: a name is one path
+ * component without '/' or NUL and is neither "." nor "..", sizes are at most 1 MiB, and a node was handed out by this
+ * backend and not forgotten since.
+ */
+#ifndef VIAL_BACKEND_H
+#define VIAL_BACKEND_H
+
+#include "vial/base.h"
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- file systems ---- */
+
+/* The node of the root folder, known before any lookup. */
+#define VIAL_FS_ROOT_NODE UINT64_C(1)
+
+struct vial_fs_attributes {
+    uint64_t inode;
+    uint64_t size_bytes;
+    uint64_t blocks; /* of 512 bytes */
+    int64_t access_s, modify_s, change_s;
+    uint32_t access_ns, modify_ns, change_ns;
+    uint32_t mode; /* type and permissions, as in stat(2) */
+    uint32_t links;
+    uint32_t uid, gid;
+    uint32_t device;
+    uint32_t block_bytes;
+};
+
+struct vial_fs_entry {
+    uint64_t node;                                /* what later calls name it by; never 0 */
+    uint64_t generation;                          /* differs when a node number is used again */
+    uint64_t entry_valid_ns, attributes_valid_ns; /* how long the guest may believe this without asking */
+    struct vial_fs_attributes attributes;
+};
+
+/* Who asks, as the guest says. */
+struct vial_fs_caller {
+    uint32_t uid, gid, pid;
+};
+
+/* Which members of the attributes a set_attributes changes. */
+#define VIAL_FS_SET_MODE (1u << 0)
+#define VIAL_FS_SET_UID (1u << 1)
+#define VIAL_FS_SET_GID (1u << 2)
+#define VIAL_FS_SET_SIZE (1u << 3)
+#define VIAL_FS_SET_ACCESS_TIME (1u << 4)
+#define VIAL_FS_SET_MODIFY_TIME (1u << 5)
+
+struct vial_fs_usage {
+    uint64_t blocks, free_blocks, available_blocks, files, free_files;
+    uint32_t block_bytes, name_bytes;
+};
+
+/* Takes one directory entry; false when there is no room for more. `next_offset` continues behind it. */
+typedef bool (*vial_fs_entry_sink)(void *sink, const char *name, uint64_t inode, uint32_t type, uint64_t next_offset);
+
+/* Called on several threads at once. lookup and attributes must be there. */
+struct vial_fs_ops {
+    size_t size;
+    int (*lookup)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
+                  struct vial_fs_entry *ret_entry);
+    void (*forget)(void *user, uint64_t node, uint64_t lookups);
+    int (*attributes)(void *user, const struct vial_fs_caller *caller, uint64_t node,
+                      struct vial_fs_attributes *ret_attributes);
+    int (*set_attributes)(void *user, const struct vial_fs_caller *caller, uint64_t node, uint32_t which,
+                          const struct vial_fs_attributes *wanted, struct vial_fs_attributes *ret_attributes);
+    ssize_t (*read_link)(void *user, const struct vial_fs_caller *caller, uint64_t node, char *target, size_t size);
+    int (*make_link)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
+                     const char *target, struct vial_fs_entry *ret_entry);
+    int (*make_folder)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
+                       uint32_t mode, struct vial_fs_entry *ret_entry);
+    int (*create)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name, uint32_t mode,
+                  uint32_t flags, struct vial_fs_entry *ret_entry, uint64_t *ret_handle);
+    int (*unlink)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name);
+    int (*remove_folder)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name);
+    int (*rename)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
+                  uint64_t new_parent, const char *new_name, uint32_t flags);
+    int (*hard_link)(void *user, const struct vial_fs_caller *caller, uint64_t node, uint64_t new_parent,
+                     const char *new_name, struct vial_fs_entry *ret_entry);
+    int (*open)(void *user, const struct vial_fs_caller *caller, uint64_t node, uint32_t flags, uint64_t *ret_handle);
+    ssize_t (*read)(void *user, uint64_t node, uint64_t handle, const struct iovec *parts, int count, uint64_t offset);
+    ssize_t (*write)(void *user, uint64_t node, uint64_t handle, const struct iovec *parts, int count, uint64_t offset);
+    int (*flush)(void *user, uint64_t node, uint64_t handle);
+    int (*sync)(void *user, uint64_t node, uint64_t handle, bool data_only);
+    int (*close)(void *user, uint64_t node, uint64_t handle);
+    int (*open_folder)(void *user, const struct vial_fs_caller *caller, uint64_t node, uint64_t *ret_handle);
+    int (*read_folder)(void *user, uint64_t node, uint64_t handle, uint64_t offset, vial_fs_entry_sink add, void *sink);
+    int (*close_folder)(void *user, uint64_t node, uint64_t handle);
+    int (*usage)(void *user, uint64_t node, struct vial_fs_usage *ret_usage);
+    ssize_t (*get_xattr)(void *user, const struct vial_fs_caller *caller, uint64_t node, const char *name, void *value,
+                         size_t size);
+    int (*set_xattr)(void *user, const struct vial_fs_caller *caller, uint64_t node, const char *name,
+                     const void *value, size_t size, int flags);
+    ssize_t (*list_xattr)(void *user, const struct vial_fs_caller *caller, uint64_t node, char *names, size_t size);
+    int (*remove_xattr)(void *user, const struct vial_fs_caller *caller, uint64_t node, const char *name);
+    void (*release)(void *user);
+};
+
+/* ---- networks ---- */
+
+/* Called on the device's own thread. send, receive and poll_fd must be there. */
+struct vial_net_ops {
+    size_t size;
+    /* Takes one Ethernet frame. -EAGAIN: full, called again with the same frame when poll_fd is writable. */
+    int (*send)(void *user, const struct iovec *parts, int count);
+    /* Hands over one whole frame and returns its length. -EAGAIN: none. A longer frame than `size` is dropped. */
+    ssize_t (*receive)(void *user, void *frame, size_t size);
+    /* A descriptor that is readable when receive has a frame, and writable when send would take one. */
+    int (*poll_fd)(void *user);
+    void (*release)(void *user);
+};
+
+/* ---- console ports ---- */
+
+/* Called on the device's own thread. At least one of read and write must be there, and poll_fd. */
+struct vial_console_ops {
+    size_t size;
+    /* Bytes for the guest: how many, 0 at end of input, -EAGAIN when there are none now. */
+    ssize_t (*read)(void *user, void *bytes, size_t size);
+    /* Bytes from the guest: how many were taken, -EAGAIN for none; the guest waits, nothing is dropped. */
+    ssize_t (*write)(void *user, const void *bytes, size_t length);
+    /* A descriptor that is readable when read, and writable when write would make progress. */
+    int (*poll_fd)(void *user);
+    void (*release)(void *user);
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration of a virtual machine.
+ *
+ *     struct vial_vm_config *config = NULL;
+ *     vial_vm_config_new(&config, &err);
+ *     struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
+ *     machine.vcpus = 2;
+ *     vial_vm_config_set_machine(config, &machine, &err);
+ *     struct vial_fs_options root = VIAL_FS_OPTIONS_INIT;
+ *     root.path = "/srv/root";
+ *     vial_vm_config_set_root(config, &root, &err);
+ *     if (vial_vm_config_validate(config, &err) < 0) …
+ *     vial_vm_config_free(config);
+ *
+ * A call that sets or adds copies what it is given: strings, arrays, tables of functions, and descriptors (which it
+ * duplicates). It checks form only: text that does not follow its grammar, limits of the library, memory. What must hold
+ * between settings, and between them and the host, is checked by vial_vm_config_validate, which touches nothing.
+ *
+ * A configuration is not thread-safe: use it on one thread at a time.
+ */
+#ifndef VIAL_VMM_H
+#define VIAL_VMM_H
+
+#include "vial/backend.h"
+#include "vial/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vial_vm_config;
+
+VIAL_API int vial_vm_config_new(struct vial_vm_config **ret_config, struct vial_error *err);
+
+/* Accepts NULL and returns NULL. Closes the descriptors it had duplicated and releases custom backends. */
+VIAL_API struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config);
+
+/* A configuration from a JSON file ("-": standard input) or text; docs/CONFIG.md has the keys. Unknown keys are refused.
+ * Relative paths are taken as they stand, from the current folder. */
+VIAL_API int vial_vm_config_load_file(const char *path, struct vial_vm_config **ret_config, struct vial_error *err);
+VIAL_API int vial_vm_config_load_text(const char *json, size_t length, struct vial_vm_config **ret_config,
+                                      struct vial_error *err);
+
+/* The configuration as JSON, defaults, tags and ids filled in, in new memory that the caller frees. Custom backends
+ * appear as "custom". */
+VIAL_API int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, struct vial_error *err);
+
+/* Checks everything that can be known before something is touched, and reports the first problem. The field is named as
+ * in the JSON file: "disks[1].format". */
+VIAL_API int vial_vm_config_validate(const struct vial_vm_config *config, struct vial_error *err);
+
+/* ---- machine ---- */
+
+struct vial_machine_options {
+    size_t size;
+    uint64_t memory_mib;
+    uint32_t vcpus;
+    uint32_t balloon_stats_interval_ms; /* 0: no statistics */
+    bool hyperthreading;                /* show pairs of vCPUs as threads of one core */
+    bool nested_virtualization;         /* show VMX or SVM to the guest */
+    bool split_irqchip;                 /* room for 200 devices instead of 19 */
+    bool vsock;                         /* a vsock device even when no port asks for one */
+    bool balloon;                       /* return memory that the guest does not use */
+    bool rng;                           /* a source of random numbers */
+    bool metrics;                       /* a device through which the guest reports the use of its root */
+    bool inet_hijack;                   /* a guest without a NIC reaches the host's network through vsock (TSI) */
+};
+#define VIAL_MACHINE_OPTIONS_INIT                                                                                      \
+    {                                                                                                                  \
+        sizeof(struct vial_machine_options), 512, 1, 1000, false, false, false, false, true, true, true, false         \
+    }
+
+VIAL_API int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_machine_options *options,
+                                        struct vial_error *err);
+
+/* The log level asked for while this machine runs (enum vial_log_level); by default the hook's own. */
+VIAL_API int vial_vm_config_set_log_level(struct vial_vm_config *config, int level, struct vial_error *err);
+
+/* ---- kernel ---- */
+
+enum vial_kernel_format {
+    VIAL_KERNEL_AUTO = 0, /* by content; refused where the content does not tell */
+    VIAL_KERNEL_RAW = 1,
+    VIAL_KERNEL_ELF = 2,
+    VIAL_KERNEL_PE_GZ = 3,
+    VIAL_KERNEL_IMAGE_BZ2 = 4,
+    VIAL_KERNEL_IMAGE_GZ = 5,
+    VIAL_KERNEL_IMAGE_ZSTD = 6,
+};
+
+struct vial_kernel_options {
+    size_t size;
+    const char *path;      /* NULL: the kernel of `krunfw`, or the project's own */
+    const char *initramfs; /* or NULL */
+    const char *krunfw;    /* a libkrunfw.so.5 to take the kernel from, or NULL; excludes path */
+    const char *init;      /* NULL: /init.krun */
+    int32_t format;        /* enum vial_kernel_format, of path */
+};
+#define VIAL_KERNEL_OPTIONS_INIT                                                                                       \
+    {                                                                                                                  \
+        sizeof(struct vial_kernel_options), NULL, NULL, NULL, NULL, VIAL_KERNEL_AUTO                                   \
+    }
+
+VIAL_API int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_kernel_options *options,
+                                       struct vial_error *err);
+
+/* Appends words to the kernel command line, behind a space. */
+VIAL_API int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *text, struct vial_error *err);
+
+/* ---- file systems ---- */
+
+struct vial_fs_options {
+    size_t size;
+    const char *tag;  /* NULL: /dev/root for the root, else fs<N>, N counting the file systems before it */
+    const char *path; /* a folder of the host; NULL with ops */
+    const struct vial_fs_ops *ops;
+    void *ops_user;
+    uint64_t dax_window_mib; /* 0: no DAX */
+    bool read_only;
+};
+#define VIAL_FS_OPTIONS_INIT                                                                                           \
+    {                                                                                                                  \
+        sizeof(struct vial_fs_options), NULL, NULL, NULL, NULL, 0, false                                               \
+    }
+
+VIAL_API int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_options *options,
+                                     struct vial_error *err);
+VIAL_API int vial_vm_config_add_fs(struct vial_vm_config *config, const struct vial_fs_options *options,
+                                   struct vial_error *err);
+
+/* A folder of the host at a path of the guest. */
+struct vial_mapped_dir_options {
+    size_t size;
+    const char *host;
+    const char *guest; /* absolute */
+    bool read_only;
+};
+#define VIAL_MAPPED_DIR_OPTIONS_INIT                                                                                   \
+    {                                                                                                                  \
+        sizeof(struct vial_mapped_dir_options), NULL, NULL, false                                                      \
+    }
+
+VIAL_API int vial_vm_config_add_mapped_dir(struct vial_vm_config *config, const struct vial_mapped_dir_options *options,
+                                           struct vial_error *err);
+
+/* The same as text, "HOST:GUEST" or "HOST:GUEST:ro". */
+VIAL_API int vial_vm_config_add_mapped_dir_text(struct vial_vm_config *config, const char *text,
+                                                struct vial_error *err);
+
+/* ---- disks ---- */
+
+enum vial_disk_format {
+    VIAL_DISK_UNSET = 0, /* refused: formats are never guessed */
+    VIAL_DISK_RAW = 1,
+    VIAL_DISK_QCOW2 = 2,
+    VIAL_DISK_VMDK = 3, /* read-only */
+};
+
+enum vial_disk_cache {
+    VIAL_DISK_WRITEBACK = 0,
+    VIAL_DISK_UNSAFE = 1, /* flushes are answered without being done */
+};
+
+enum vial_disk_sync {
+    VIAL_DISK_SYNC_FULL = 0, /* a flush reaches the medium */
+    VIAL_DISK_SYNC_RELAXED = 1,
+    VIAL_DISK_SYNC_NONE = 2, /* the guest is not offered flushes */
+};
+
+struct vial_disk_options {
+    size_t size;
+    const char *id; /* /dev/disk/by-id/virtio-<id>; NULL: vda … vdz, vdaa … in order of addition */
+    const char *path;
+    int32_t format; /* enum vial_disk_format, always explicit */
+    int32_t cache;  /* enum vial_disk_cache */
+    int32_t sync;   /* enum vial_disk_sync */
+    bool read_only;
+    bool direct_io; /* O_DIRECT */
+};
+#define VIAL_DISK_OPTIONS_INIT                                                                                         \
+    {                                                                                                                  \
+        sizeof(struct vial_disk_options), NULL, NULL, VIAL_DISK_UNSET, VIAL_DISK_WRITEBACK, VIAL_DISK_SYNC_FULL,       \
+            false, false                                                                                               \
+    }
+
+VIAL_API int vial_vm_config_add_disk(struct vial_vm_config *config, const struct vial_disk_options *options,
+                                     struct vial_error *err);
+
+/* ---- network ---- */
+
+enum vial_net_kind {
+    VIAL_NET_UNIXGRAM = 1,   /* one frame a datagram */
+    VIAL_NET_UNIXSTREAM = 2, /* frames behind a 4-byte big-endian length */
+    VIAL_NET_TAP = 3,
+    VIAL_NET_CUSTOM = 4,
+};
+
+/* Offloads the guest may use (virtio 1.2, 5.1.3). */
+#define VIAL_NET_FEATURE_CSUM (1u << 0)
+#define VIAL_NET_FEATURE_GUEST_CSUM (1u << 1)
+#define VIAL_NET_FEATURE_GUEST_TSO4 (1u << 7)
+#define VIAL_NET_FEATURE_GUEST_TSO6 (1u << 8)
+#define VIAL_NET_FEATURE_GUEST_UFO (1u << 10)
+#define VIAL_NET_FEATURE_HOST_TSO4 (1u << 11)
+#define VIAL_NET_FEATURE_HOST_TSO6 (1u << 12)
+#define VIAL_NET_FEATURE_HOST_UFO (1u << 14)
+
+struct vial_net_options {
+    size_t size;
+    int32_t kind;     /* enum vial_net_kind */
+    int32_t fd;       /* a connected socket for unixgram or unixstream, or -1 */
+    const char *path; /* a socket's path, or NULL; for TAP the device's name */
+    const struct vial_net_ops *ops;
+    void *ops_user;
+    uint32_t features;
+    uint8_t mac[6]; /* with has_mac; else locally administered and random */
+    bool has_mac;
+    bool vfkit; /* greet with "VFKT" (unixgram by path) */
+};
+#define VIAL_NET_OPTIONS_INIT                                                                                          \
+    {                                                                                                                  \
+        sizeof(struct vial_net_options), 0, -1, NULL, NULL, NULL, 0, {0}, false, false                                 \
+    }
+
+VIAL_API int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_options *options,
+                                    struct vial_error *err);
+
+/* Publishes a guest's TSI listener: TCP `host_port` of the host becomes `guest_port` of the guest. */
+VIAL_API int vial_vm_config_add_port(struct vial_vm_config *config, uint16_t host_port, uint16_t guest_port,
+                                     struct vial_error *err);
+
+/* The same as text, "HOST:GUEST" or one number for both. */
+VIAL_API int vial_vm_config_add_port_text(struct vial_vm_config *config, const char *text, struct vial_error *err);
+
+/* How TSI shows the host's network. */
+struct vial_tsi_options {
+    size_t size;
+    const char *assigned_ip; /* stands for 127.0.0.1 of the guest, or NULL */
+    bool local_only;         /* connections to anything but the loopback are refused */
+};
+#define VIAL_TSI_OPTIONS_INIT                                                                                          \
+    {                                                                                                                  \
+        sizeof(struct vial_tsi_options), NULL, false                                                                   \
+    }
+
+VIAL_API int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_options *options,
+                                    struct vial_error *err);
+
+/* A bridge between a vsock port of the machine and a Unix socket of the host. */
+struct vial_vsock_port_options {
+    size_t size;
+    const char *path;
+    uint32_t port;
+    bool listen; /* true: the host connects to `path` and reaches the guest's port; false: the other way round */
+};
+#define VIAL_VSOCK_PORT_OPTIONS_INIT                                                                                   \
+    {                                                                                                                  \
+        sizeof(struct vial_vsock_port_options), NULL, 0, false                                                         \
+    }
+
+VIAL_API int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vial_vsock_port_options *options,
+                                           struct vial_error *err);
+
+/* ---- console, GPU, sound ---- */
+
+struct vial_console_options {
+    size_t size;
+    const char *output; /* a file for the console's output, or NULL */
+    bool implicit;      /* a console on stdin and stdout where nothing else is asked for */
+};
+#define VIAL_CONSOLE_OPTIONS_INIT                                                                                      \
+    {                                                                                                                  \
+        sizeof(struct vial_console_options), NULL, true                                                                \
+    }
+
+VIAL_API int vial_vm_config_set_console(struct vial_vm_config *config, const struct vial_console_options *options,
+                                        struct vial_error *err);
+
+enum vial_console_port_kind {
+    VIAL_CONSOLE_PORT_INOUT = 1,
+    VIAL_CONSOLE_PORT_TTY = 2,
+    VIAL_CONSOLE_PORT_CUSTOM = 3,
+};
+
+struct vial_console_port_options {
+    size_t size;
+    const char *name;
+    int32_t kind; /* enum vial_console_port_kind */
+    int32_t input_fd, output_fd;
+    int32_t tty_fd;
+    const struct vial_console_ops *ops;
+    void *ops_user;
+};
+#define VIAL_CONSOLE_PORT_OPTIONS_INIT                                                                                 \
+    {                                                                                                                  \
+        sizeof(struct vial_console_port_options), NULL, 0, -1, -1, -1, NULL, NULL                                      \
+    }
+
+VIAL_API int vial_vm_config_add_console_port(struct vial_vm_config *config,
+                                             const struct vial_console_port_options *options, struct vial_error *err);
+
+/* Accepted for the sake of programs that configure them; a configuration with either does not validate in this build. */
+struct vial_gpu_options {
+    size_t size;
+    uint64_t shared_memory_mib;
+    uint32_t virgl_flags;
+};
+#define VIAL_GPU_OPTIONS_INIT                                                                                          \
+    {                                                                                                                  \
+        sizeof(struct vial_gpu_options), 0, 0                                                                          \
+    }
+
+VIAL_API int vial_vm_config_set_gpu(struct vial_vm_config *config, const struct vial_gpu_options *options,
+                                    struct vial_error *err);
+VIAL_API int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_sound, struct vial_error *err);
+
+/* ---- what runs in the guest ---- */
+
+/* Path, arguments, environment and working directory travel over a channel of their own, not on the kernel command line:
+ * any bytes but NUL, of any ordinary length. */
+struct vial_exec_options {
+    size_t size;
+    const char *path;        /* of the guest, or a name looked up in PATH */
+    const char *const *args; /* behind the program's name; NULL-terminated, or NULL */
+    const char *const *env;  /* KEY=VALUE; NULL-terminated, or NULL */
+    const char *workdir;     /* absolute, or NULL for / */
+    uint32_t uid, gid;
+    bool has_uid, has_gid; /* else as the init decides */
+};
+#define VIAL_EXEC_OPTIONS_INIT                                                                                         \
+    {                                                                                                                  \
+        sizeof(struct vial_exec_options), NULL, NULL, NULL, NULL, 0, 0, false, false                                   \
+    }
+
+VIAL_API int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exec_options *options,
+                                     struct vial_error *err);
+
+/* A resource limit of the guest's process, "NAME=SOFT:HARD": the name as in prlimit(1) ("NOFILE", "RLIMIT_NOFILE",
+ * "nofile") or Linux's number, the values numbers or "unlimited". */
+VIAL_API int vial_vm_config_add_rlimit(struct vial_vm_config *config, const char *text, struct vial_error *err);
+
+/* ---- the end ---- */
+
+enum vial_exit_reason {
+    VIAL_EXIT_COMPLETED = 1,
+    VIAL_EXIT_FAILED = 2,
+    VIAL_EXIT_IDLE_TIMEOUT = 3,
+    VIAL_EXIT_MAX_DURATION = 4,
+    VIAL_EXIT_SIGNAL = 5,
+    VIAL_EXIT_STOP_REQUESTED = 6,
+    VIAL_EXIT_GUEST_PANIC = 7,
+    VIAL_EXIT_GUEST_RESET = 8,
+    VIAL_EXIT_TRIPLE_FAULT = 9,
+    VIAL_EXIT_AGENT_UNRESPONSIVE = 10,
+    VIAL_EXIT_INTERNAL_ERROR = 11,
+};
+
+struct vial_exit {
+    size_t size;
+    int32_t reason; /* enum vial_exit_reason */
+    int32_t code;   /* the workload's exit code, or 128 + signal */
+};
+
+/* Called once when the machine has ended, observers in the order they were added. */
+typedef void (*vial_exit_observer)(void *user, const struct vial_exit *exit);
+
+VIAL_API int vial_vm_config_add_exit_observer(struct vial_vm_config *config, vial_exit_observer observer, void *user,
+                                              struct vial_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

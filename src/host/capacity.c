@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What this host can give to one machine.
+ *
+ * vCPUs may outnumber the host's CPUs (they are threads), so only KVM's own limit and ours count. Memory may not: a
+ * guest that touches all of it must not be killed for it, so the bound is the host's memory, or the lowest limit on the
+ * way from this process's cgroup to the root where that is lower.
+ *
+ * Invariants: (1) every member is set, whatever is missing.
+ *
+ * Trust: files of the kernel; see files.c.
+ */
+#include "host/capacity.h"
+
+#include "base/fd.h"
+#include "base/limits.h"
+#include "host/files.h"
+
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+static uint64_t lower(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The lowest memory.max between the process's cgroup and the root of the hierarchy, in bytes. */
+static uint64_t cgroup_memory_limit(const char *root)
+{
+    static const char mount[] = "/sys/fs/cgroup";
+    auto_buffer struct buffer text = BUFFER_INIT(LIMIT_PROC_FILE_BYTES);
+    uint64_t limit = UINT64_MAX;
+    if (host_file_read(root, "/proc/self/cgroup", &text) < 0)
+        return limit;
+    char *group = strstr(text.data, "0::/"); /* the unified hierarchy (cgroups(7)) */
+    if (group == NULL)
+        return limit;
+    group += strlen("0::");
+    group[strcspn(group, "\n")] = '\0';
+    for (;;) {
+        uint64_t value = 0;
+        struct host_path folder = host_path_join(mount, group), file = host_path_join(folder.text, "/memory.max");
+        if (host_file_number(root, file.text, &value) == 0) /* "max" is no number and does not limit */
+            limit = lower(limit, value);
+        char *slash = strrchr(group, '/');
+        if (slash == NULL)
+            return limit;
+        *slash = '\0';
+    }
+}
+
+static uint32_t kvm_max_vcpus(const char *root)
+{
+    auto_close int fd = open(host_path_join(root, "/dev/kvm").text, O_RDWR | O_CLOEXEC);
+    int most = fd >= 0 ? ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS) : 0;
+    return most > 0 && most < LIMIT_VCPUS ? (uint32_t)most : LIMIT_VCPUS;
+}
+
+void host_capacity_read(const char *root, struct host_capacity *ret_capacity)
+{
+    auto_buffer struct buffer text = BUFFER_INIT(LIMIT_PROC_FILE_BYTES);
+    uint64_t total_kib = 0, available_kib = 0;
+    cpu_set_t cpus;
+    *ret_capacity = (struct host_capacity){
+        .cpus = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (uint32_t)CPU_COUNT(&cpus) : 1,
+        .max_vcpus = kvm_max_vcpus(root),
+        .memory_mib = UINT64_MAX,
+        .available_mib = UINT64_MAX,
+    };
+    if (host_file_read(root, "/proc/meminfo", &text) == 0) {
+        if (host_text_number(text.data, "MemTotal", &total_kib))
+            ret_capacity->memory_mib = total_kib >> 10;
+        if (host_text_number(text.data, "MemAvailable", &available_kib))
+            ret_capacity->available_mib = available_kib >> 10;
+    }
+    ret_capacity->memory_mib = lower(ret_capacity->memory_mib, cgroup_memory_limit(root) >> 20);
+    ret_capacity->available_mib = lower(ret_capacity->available_mib, ret_capacity->memory_mib);
+}

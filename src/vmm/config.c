@@ -1,0 +1,677 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Building a configuration: every public call that sets or adds.
+ *
+ * Each call takes a sized option struct into a local copy that starts from the defaults, builds a new element whole, and
+ * only then puts it in place, so a call that fails has changed nothing. What relates one setting to another is left to
+ * validate.c.
+ *
+ * Invariants: (1) the configuration owns every string and descriptor in it. (2) arrays never exceed their limits.h
+ * bound. (3) a custom backend's release is called exactly once, by vial_vm_config_free, and never after a failed call.
+ *
+ * Trust: callers are programs; the strings they pass on may be anybody's.
+ */
+#include "vmm/config.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "vmm/parse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* ---- helpers ---- */
+
+/* Copies the caller's sized struct over our defaults. What the caller's header has beyond ours must be zero. */
+static int take_sized(void *ours, size_t our_size, const void *theirs, struct vial_error *err)
+{
+    size_t their_size = 0;
+    if (theirs != NULL)
+        memcpy(&their_size, theirs, sizeof(their_size));
+    if (their_size <= sizeof(their_size)) {
+        int result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_CONFIGURE, "an option struct has the size %zu",
+                               their_size);
+        error_remedy(err, "initialise it with its _INIT macro, or set its size to its sizeof");
+        return result;
+    }
+    const unsigned char *bytes = theirs;
+    for (size_t i = our_size; i < their_size; i++) {
+        if (bytes[i] == 0)
+            continue;
+        int result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE,
+                               "an option struct sets a member that libvial %s does not know", vial_version());
+        error_remedy(err, "run with a newer libvial, or leave that member at zero");
+        return result;
+    }
+    memcpy(ours, theirs, their_size < our_size ? their_size : our_size);
+    return 0;
+}
+
+static int no_memory(struct vial_error *err)
+{
+    return error_no_memory(err, VIAL_PHASE_CONFIGURE);
+}
+
+/* A copy in *slot, or NULL for NULL; false without memory. */
+static bool copy_text(char **slot, const char *text)
+{
+    *slot = text != NULL ? alloc_string(text) : NULL;
+    return text == NULL || *slot != NULL;
+}
+
+static int grow_failed(int result, const char *field, size_t max_count, struct vial_error *err)
+{
+    if (result == -ENOMEM)
+        return no_memory(err);
+    result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE, "there are %zu already, the limit", max_count);
+    error_field(err, "%s", field);
+    error_remedy(err, "use fewer");
+    return result;
+}
+
+/* Room for one more element of an array of the configuration. */
+#define GROW(config, array, count, capacity, max_count, field, err)                                                    \
+    __extension__({                                                                                                    \
+        int grown = alloc_grow((void **)&(config)->array, (config)->count, &(config)->capacity,                        \
+                               sizeof((config)->array[0]), (max_count));                                               \
+        grown < 0 ? grow_failed(grown, field, max_count, err) : 0;                                                     \
+    })
+
+/* Our own duplicate of the caller's descriptor, or -1 for a negative one. */
+static int copy_fd(int *slot, int fd, const char *field, size_t index, const char *member, struct vial_error *err)
+{
+    *slot = -1;
+    if (fd < 0)
+        return 0;
+    *slot = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (*slot >= 0)
+        return 0;
+    int failure = errno;
+    int result = failure == EBADF
+                     ? error_set(err, VIAL_ERROR_WRONG_KIND, VIAL_PHASE_CONFIGURE, "descriptor %d is not open", fd)
+                     : error_set_os(err, VIAL_PHASE_CONFIGURE, failure, "cannot duplicate descriptor %d", fd);
+    error_field(err, "%s[%zu].%s", field, index, member);
+    error_value(err, "%d", fd);
+    error_remedy(err, failure == EBADF ? "open it first and keep it open until it was added"
+                                       : "raise the limit of open files (ulimit -n)");
+    return result;
+}
+
+static int refuse_text(int result, const char *field, size_t index, const char *what, const char *text, const char *why,
+                       const char *remedy, struct vial_error *err)
+{
+    enum vial_error_code code = result == -ERANGE ? VIAL_ERROR_OUT_OF_RANGE : VIAL_ERROR_SYNTAX;
+    error_set(err, code, VIAL_PHASE_CONFIGURE, "\"%s\" is not a %s: %s", text, what, why);
+    error_field(err, "%s[%zu]", field, index);
+    error_value(err, "%s", text);
+    error_remedy(err, "%s", remedy);
+    return result;
+}
+
+/* ---- life ---- */
+
+static void string_list_free(struct string_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->items[i]);
+    free(list->items);
+    *list = (struct string_list){0};
+}
+
+static void fs_release(struct fs_config *fs)
+{
+    if (fs->is_custom && fs->ops.release != NULL)
+        fs->ops.release(fs->ops_user);
+    free(fs->tag);
+    free(fs->path);
+}
+
+static void kernel_free(struct kernel_config *kernel)
+{
+    free(kernel->path);
+    free(kernel->initramfs);
+    free(kernel->krunfw);
+    free(kernel->init);
+}
+
+int vial_vm_config_new(struct vial_vm_config **ret_config, struct vial_error *err)
+{
+    static const struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
+    auto_free struct vial_vm_config *config = alloc_zero(sizeof(*config));
+    if (config == NULL)
+        return no_memory(err);
+    config->log_level = -1;
+    config->has_implicit_console = true;
+    int result = vial_vm_config_set_machine(config, &machine, err);
+    if (result == 0)
+        *ret_config = steal_ptr(config);
+    return result;
+}
+
+struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
+{
+    if (config == NULL)
+        return NULL;
+    kernel_free(&config->kernel);
+    free(config->kernel.cmdline);
+    if (config->has_root)
+        fs_release(&config->root);
+    for (size_t i = 0; i < config->fs_count; i++)
+        fs_release(&config->fs[i]);
+    for (size_t i = 0; i < config->mapped_dir_count; i++) {
+        free(config->mapped_dirs[i].tag);
+        free(config->mapped_dirs[i].host);
+        free(config->mapped_dirs[i].guest);
+    }
+    for (size_t i = 0; i < config->disk_count; i++) {
+        free(config->disks[i].id);
+        free(config->disks[i].path);
+    }
+    for (size_t i = 0; i < config->net_count; i++) {
+        if (config->net[i].kind == VIAL_NET_CUSTOM && config->net[i].ops.release != NULL)
+            config->net[i].ops.release(config->net[i].ops_user);
+        fd_close(config->net[i].fd);
+        free(config->net[i].path);
+    }
+    for (size_t i = 0; i < config->vsock_port_count; i++)
+        free(config->vsock_ports[i].path);
+    for (size_t i = 0; i < config->console_port_count; i++) {
+        struct console_port_config *port = &config->console_ports[i];
+        if (port->kind == VIAL_CONSOLE_PORT_CUSTOM && port->ops.release != NULL)
+            port->ops.release(port->ops_user);
+        fd_close(port->input_fd);
+        fd_close(port->output_fd);
+        fd_close(port->tty_fd);
+        free(port->name);
+    }
+    free(config->fs);
+    free(config->mapped_dirs);
+    free(config->disks);
+    free(config->net);
+    free(config->port_map);
+    free(config->vsock_ports);
+    free(config->assigned_ip);
+    free(config->console_output);
+    free(config->console_ports);
+    free(config->exec_path);
+    free(config->exec_workdir);
+    string_list_free(&config->exec_args);
+    string_list_free(&config->exec_env);
+    free(config->rlimits);
+    free(config->observers);
+    free(config);
+    return NULL;
+}
+
+/* ---- machine and kernel ---- */
+
+int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_machine_options *options,
+                               struct vial_error *err)
+{
+    struct vial_machine_options ours = VIAL_MACHINE_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result < 0)
+        return result;
+    config->machine = (struct machine_config){
+        .memory_mib = ours.memory_mib,
+        .vcpus = ours.vcpus,
+        .balloon_stats_interval_ms = ours.balloon_stats_interval_ms,
+        .hyperthreading = ours.hyperthreading,
+        .nested_virtualization = ours.nested_virtualization,
+        .split_irqchip = ours.split_irqchip,
+        .vsock = ours.vsock,
+        .balloon = ours.balloon,
+        .rng = ours.rng,
+        .metrics = ours.metrics,
+        .inet_hijack = ours.inet_hijack,
+    };
+    return 0;
+}
+
+int vial_vm_config_set_log_level(struct vial_vm_config *config, int level, struct vial_error *err)
+{
+    if (level < VIAL_LOG_OFF || level > VIAL_LOG_TRACE) {
+        int result = error_set(err, VIAL_ERROR_OUT_OF_RANGE, VIAL_PHASE_CONFIGURE, "log level %d does not exist",
+                               level);
+        error_field(err, "log_level");
+        error_value(err, "%d", level);
+        error_remedy(err, "use a level from 0 (off) to 5 (trace)");
+        return result;
+    }
+    config->log_level = level;
+    return 0;
+}
+
+int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_kernel_options *options,
+                              struct vial_error *err)
+{
+    struct vial_kernel_options ours = VIAL_KERNEL_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result < 0)
+        return result;
+    struct kernel_config kernel = {.format = (enum vial_kernel_format)ours.format};
+    if (!copy_text(&kernel.path, ours.path) || !copy_text(&kernel.initramfs, ours.initramfs) ||
+        !copy_text(&kernel.krunfw, ours.krunfw) || !copy_text(&kernel.init, ours.init)) {
+        kernel_free(&kernel);
+        return no_memory(err);
+    }
+    kernel.cmdline = config->kernel.cmdline; /* appended to by a call of its own */
+    kernel_free(&config->kernel);
+    config->kernel = kernel;
+    return 0;
+}
+
+int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *text, struct vial_error *err)
+{
+    auto_buffer struct buffer whole = BUFFER_INIT(LIMIT_CMDLINE_USER_BYTES);
+    if (config->kernel.cmdline != NULL)
+        buffer_format(&whole, "%s ", config->kernel.cmdline);
+    buffer_add_text(&whole, text);
+    if (whole.error == -ENOBUFS) {
+        int result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE,
+                               "the command line is longer than the %d bytes that are left for it",
+                               LIMIT_CMDLINE_USER_BYTES);
+        error_field(err, "kernel.cmdline");
+        error_value(err, "%s", text);
+        error_remedy(err, "shorten it; the program's arguments and environment belong into exec, not here");
+        return result;
+    }
+    char *cmdline = buffer_steal(&whole);
+    if (cmdline == NULL)
+        return no_memory(err);
+    free(config->kernel.cmdline);
+    config->kernel.cmdline = cmdline;
+    return 0;
+}
+
+/* ---- file systems ---- */
+
+/* Builds *fs, whose tag is `tag` unless the options give one. On failure nothing is left to free. */
+static int fs_init(struct fs_config *fs, const struct vial_fs_options *options, const char *tag, struct vial_error *err)
+{
+    struct vial_fs_options ours = VIAL_FS_OPTIONS_INIT;
+    *fs = (struct fs_config){0};
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result == 0 && ours.ops != NULL)
+        result = take_sized(&fs->ops, sizeof(fs->ops), ours.ops, err);
+    if (result < 0)
+        return result;
+    fs->dax_window_mib = ours.dax_window_mib;
+    fs->read_only = ours.read_only;
+    if (!copy_text(&fs->tag, ours.tag != NULL ? ours.tag : tag) || !copy_text(&fs->path, ours.path)) {
+        fs_release(fs);
+        return no_memory(err);
+    }
+    fs->is_custom = ours.ops != NULL;
+    fs->ops_user = ours.ops_user;
+    return 0;
+}
+
+int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_options *options,
+                            struct vial_error *err)
+{
+    if (config->has_root) {
+        int result = error_set(err, VIAL_ERROR_DUPLICATE, VIAL_PHASE_CONFIGURE, "the root is set already");
+        error_field(err, "root");
+        error_remedy(err, "set the root once, and add further file systems as mounts");
+        return result;
+    }
+    int result = fs_init(&config->root, options, CONFIG_ROOT_TAG, err);
+    if (result < 0)
+        return result;
+    config->has_root = true;
+    config->fs_total++;
+    return 0;
+}
+
+enum { default_tag_bytes = 24 };
+
+static void format_default_tag(const struct vial_vm_config *config, char tag[default_tag_bytes])
+{
+    snprintf(tag, default_tag_bytes, "fs%zu", config->fs_total);
+}
+
+int vial_vm_config_add_fs(struct vial_vm_config *config, const struct vial_fs_options *options, struct vial_error *err)
+{
+    char tag[default_tag_bytes];
+    format_default_tag(config, tag);
+    int result = GROW(config, fs, fs_count, fs_capacity, LIMIT_DEVICES, "fs", err);
+    if (result == 0)
+        result = fs_init(&config->fs[config->fs_count], options, tag, err);
+    if (result < 0)
+        return result;
+    config->fs_count++;
+    config->fs_total++;
+    return 0;
+}
+
+int vial_vm_config_add_mapped_dir(struct vial_vm_config *config, const struct vial_mapped_dir_options *options,
+                                  struct vial_error *err)
+{
+    struct vial_mapped_dir_options ours = VIAL_MAPPED_DIR_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result == 0)
+        result = GROW(config, mapped_dirs, mapped_dir_count, mapped_dir_capacity, LIMIT_DEVICES, "mapped_dirs", err);
+    if (result < 0)
+        return result;
+    char tag[default_tag_bytes];
+    format_default_tag(config, tag);
+    auto_free char *tag_copy = NULL, *host = NULL, *guest = NULL;
+    if (!copy_text(&tag_copy, tag) || !copy_text(&host, ours.host) || !copy_text(&guest, ours.guest))
+        return no_memory(err);
+    config->mapped_dirs[config->mapped_dir_count++] = (struct mapped_dir_config){
+        .tag = steal_ptr(tag_copy),
+        .host = steal_ptr(host),
+        .guest = steal_ptr(guest),
+        .read_only = ours.read_only,
+    };
+    config->fs_total++;
+    return 0;
+}
+
+int vial_vm_config_add_mapped_dir_text(struct vial_vm_config *config, const char *text, struct vial_error *err)
+{
+    auto_free char *host = NULL, *guest = NULL;
+    const char *why = NULL;
+    struct vial_mapped_dir_options options = VIAL_MAPPED_DIR_OPTIONS_INIT;
+    int result = parse_folder_pair(text, &host, &guest, &options.read_only, &why);
+    if (result == -ENOMEM)
+        return no_memory(err);
+    if (result < 0)
+        return refuse_text(result, "mapped_dirs", config->mapped_dir_count, "pair of folders", text, why,
+                           "write HOST:GUEST or HOST:GUEST:ro, such as ./data:/data:ro", err);
+    options.host = host;
+    options.guest = guest;
+    return vial_vm_config_add_mapped_dir(config, &options, err);
+}
+
+/* ---- disks ---- */
+
+int vial_vm_config_add_disk(struct vial_vm_config *config, const struct vial_disk_options *options,
+                            struct vial_error *err)
+{
+    struct vial_disk_options ours = VIAL_DISK_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result == 0)
+        result = GROW(config, disks, disk_count, disk_capacity, LIMIT_DEVICES, "disks", err);
+    if (result < 0)
+        return result;
+    char name[disk_name_bytes];
+    format_disk_name(config->disk_count, name);
+    auto_free char *id = NULL, *path = NULL;
+    if (!copy_text(&id, ours.id != NULL ? ours.id : name) || !copy_text(&path, ours.path))
+        return no_memory(err);
+    config->disks[config->disk_count++] = (struct disk_config){
+        .id = steal_ptr(id),
+        .path = steal_ptr(path),
+        .format = (enum vial_disk_format)ours.format,
+        .cache = (enum vial_disk_cache)ours.cache,
+        .sync = (enum vial_disk_sync)ours.sync,
+        .read_only = ours.read_only,
+        .direct_io = ours.direct_io,
+    };
+    return 0;
+}
+
+/* ---- network ---- */
+
+/* A random address with the bits of a locally administered unicast one (IEEE 802, 8.2). */
+static int make_mac(uint8_t mac[6], struct vial_error *err)
+{
+    if (getrandom(mac, 6, 0) != 6)
+        return error_set_os(err, VIAL_PHASE_CONFIGURE, errno, "cannot get random bytes for a MAC address");
+    mac[0] = (uint8_t)((mac[0] | 0x02) & 0xfe);
+    return 0;
+}
+
+int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_options *options,
+                           struct vial_error *err)
+{
+    struct vial_net_options ours = VIAL_NET_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result == 0)
+        result = GROW(config, net, net_count, net_capacity, LIMIT_DEVICES, "net", err);
+    if (result < 0)
+        return result;
+    struct net_config net = {
+        .kind = (enum vial_net_kind)ours.kind,
+        .fd = -1,
+        .features = ours.features,
+        .vfkit = ours.vfkit,
+        .ops_user = ours.ops_user,
+    };
+    if (ours.ops != NULL)
+        result = take_sized(&net.ops, sizeof(net.ops), ours.ops, err);
+    if (result == 0 && !ours.has_mac)
+        result = make_mac(net.mac, err);
+    if (result < 0)
+        return result;
+    if (ours.has_mac)
+        memcpy(net.mac, ours.mac, sizeof(net.mac));
+    if (!copy_text(&net.path, ours.path))
+        return no_memory(err);
+    result = copy_fd(&net.fd, ours.fd, "net", config->net_count, "fd", err);
+    if (result < 0) {
+        free(net.path);
+        return result;
+    }
+    config->net[config->net_count++] = net;
+    return 0;
+}
+
+int vial_vm_config_add_port(struct vial_vm_config *config, uint16_t host_port, uint16_t guest_port,
+                            struct vial_error *err)
+{
+    int result = GROW(config, port_map, port_count, port_capacity, LIMIT_PORTS, "port_map", err);
+    if (result < 0)
+        return result;
+    config->port_map[config->port_count++] = (struct port_config){.host = host_port, .guest = guest_port};
+    return 0;
+}
+
+int vial_vm_config_add_port_text(struct vial_vm_config *config, const char *text, struct vial_error *err)
+{
+    struct port_config pair;
+    const char *why = NULL;
+    int result = parse_port_pair(text, &pair, &why);
+    if (result < 0)
+        return refuse_text(result, "port_map", config->port_count, "pair of ports", text, why,
+                           "write HOST:GUEST with numbers from 1 to 65535, such as 8080:80", err);
+    return vial_vm_config_add_port(config, pair.host, pair.guest, err);
+}
+
+int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_options *options,
+                           struct vial_error *err)
+{
+    struct vial_tsi_options ours = VIAL_TSI_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result < 0)
+        return result;
+    char *assigned_ip = NULL;
+    if (!copy_text(&assigned_ip, ours.assigned_ip))
+        return no_memory(err);
+    free(config->assigned_ip);
+    config->assigned_ip = assigned_ip;
+    config->local_only = ours.local_only;
+    return 0;
+}
+
+int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vial_vsock_port_options *options,
+                                  struct vial_error *err)
+{
+    struct vial_vsock_port_options ours = VIAL_VSOCK_PORT_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result == 0)
+        result = GROW(config, vsock_ports, vsock_port_count, vsock_port_capacity, LIMIT_PORTS, "vsock_ports", err);
+    if (result < 0)
+        return result;
+    struct vsock_port_config port = {.port = ours.port, .listen = ours.listen};
+    if (!copy_text(&port.path, ours.path))
+        return no_memory(err);
+    config->vsock_ports[config->vsock_port_count++] = port;
+    return 0;
+}
+
+/* ---- console, GPU, sound ---- */
+
+int vial_vm_config_set_console(struct vial_vm_config *config, const struct vial_console_options *options,
+                               struct vial_error *err)
+{
+    struct vial_console_options ours = VIAL_CONSOLE_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result < 0)
+        return result;
+    char *output = NULL;
+    if (!copy_text(&output, ours.output))
+        return no_memory(err);
+    free(config->console_output);
+    config->console_output = output;
+    config->has_implicit_console = ours.implicit;
+    return 0;
+}
+
+int vial_vm_config_add_console_port(struct vial_vm_config *config, const struct vial_console_port_options *options,
+                                    struct vial_error *err)
+{
+    struct vial_console_port_options ours = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result == 0)
+        result = GROW(config, console_ports, console_port_count, console_port_capacity, LIMIT_DEVICES, "console.ports",
+                      err);
+    if (result < 0)
+        return result;
+    struct console_port_config port = {.kind = (enum vial_console_port_kind)ours.kind, .ops_user = ours.ops_user};
+    size_t index = config->console_port_count;
+    auto_close int input_fd = -1;
+    auto_close int output_fd = -1;
+    auto_close int tty_fd = -1;
+    if (ours.ops != NULL)
+        result = take_sized(&port.ops, sizeof(port.ops), ours.ops, err);
+    if (result == 0)
+        result = copy_fd(&input_fd, ours.input_fd, "console.ports", index, "input_fd", err);
+    if (result == 0)
+        result = copy_fd(&output_fd, ours.output_fd, "console.ports", index, "output_fd", err);
+    if (result == 0)
+        result = copy_fd(&tty_fd, ours.tty_fd, "console.ports", index, "tty_fd", err);
+    if (result == 0 && !copy_text(&port.name, ours.name))
+        result = no_memory(err);
+    if (result < 0)
+        return result;
+    port.input_fd = steal_fd(&input_fd);
+    port.output_fd = steal_fd(&output_fd);
+    port.tty_fd = steal_fd(&tty_fd);
+    config->console_ports[config->console_port_count++] = port;
+    return 0;
+}
+
+int vial_vm_config_set_gpu(struct vial_vm_config *config, const struct vial_gpu_options *options,
+                           struct vial_error *err)
+{
+    struct vial_gpu_options ours = VIAL_GPU_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result < 0)
+        return result;
+    config->has_gpu = true;
+    config->gpu_virgl_flags = ours.virgl_flags;
+    config->gpu_shared_memory_mib = ours.shared_memory_mib;
+    return 0;
+}
+
+int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_sound, struct vial_error *err)
+{
+    (void)err;
+    config->has_sound = wants_sound;
+    return 0;
+}
+
+/* ---- exec ---- */
+
+static int string_list_copy(struct string_list *list, const char *const *strings, const char *field,
+                            size_t *total_bytes, struct vial_error *err)
+{
+    for (size_t i = 0; strings != NULL && strings[i] != NULL; i++) {
+        int result = GROW(list, items, count, capacity, LIMIT_STRINGS, field, err);
+        if (result < 0)
+            return result;
+        *total_bytes += strlen(strings[i]) + 1; /* cannot overflow: the strings are in memory */
+        if (*total_bytes > LIMIT_EXEC_BYTES) {
+            result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE,
+                               "arguments and environment take more than %u KiB", LIMIT_EXEC_BYTES >> 10);
+            error_field(err, "%s[%zu]", field, i);
+            error_remedy(err, "put long data into a file or standard input");
+            return result;
+        }
+        if (!copy_text(&list->items[list->count], strings[i]))
+            return no_memory(err);
+        list->count++;
+    }
+    return 0;
+}
+
+int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exec_options *options,
+                            struct vial_error *err)
+{
+    struct vial_exec_options ours = VIAL_EXEC_OPTIONS_INIT;
+    int result = take_sized(&ours, sizeof(ours), options, err);
+    if (result < 0)
+        return result;
+    struct string_list args = {0}, env = {0};
+    size_t total_bytes = 0;
+    auto_free char *path = NULL, *workdir = NULL;
+    result = string_list_copy(&args, ours.args, "exec.args", &total_bytes, err);
+    if (result == 0)
+        result = string_list_copy(&env, ours.env, "exec.env", &total_bytes, err);
+    if (result == 0 && (!copy_text(&path, ours.path) || !copy_text(&workdir, ours.workdir)))
+        result = no_memory(err);
+    if (result < 0) {
+        string_list_free(&args);
+        string_list_free(&env);
+        return result;
+    }
+    free(config->exec_path);
+    free(config->exec_workdir);
+    string_list_free(&config->exec_args);
+    string_list_free(&config->exec_env);
+    config->exec_path = steal_ptr(path);
+    config->exec_workdir = steal_ptr(workdir);
+    config->exec_args = args;
+    config->exec_env = env;
+    config->exec_uid = ours.uid;
+    config->exec_gid = ours.gid;
+    config->has_exec_uid = ours.has_uid;
+    config->has_exec_gid = ours.has_gid;
+    return 0;
+}
+
+int vial_vm_config_add_rlimit(struct vial_vm_config *config, const char *text, struct vial_error *err)
+{
+    struct rlimit_config limit;
+    const char *why = NULL;
+    int result = parse_rlimit(text, &limit, &why);
+    if (result < 0)
+        return refuse_text(result, "exec.rlimits", config->rlimit_count, "resource limit", text, why,
+                           "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited", err);
+    result = GROW(config, rlimits, rlimit_count, rlimit_capacity, LIMIT_STRINGS, "exec.rlimits", err);
+    if (result < 0)
+        return result;
+    config->rlimits[config->rlimit_count++] = limit;
+    return 0;
+}
+
+int vial_vm_config_add_exit_observer(struct vial_vm_config *config, vial_exit_observer observer, void *user,
+                                     struct vial_error *err)
+{
+    if (observer == NULL) {
+        int result = error_set(err, VIAL_ERROR_MISSING, VIAL_PHASE_CONFIGURE, "an exit observer is NULL");
+        error_remedy(err, "give a function");
+        return result;
+    }
+    int result = GROW(config, observers, observer_count, observer_capacity, LIMIT_OBSERVERS, "exit_observers", err);
+    if (result < 0)
+        return result;
+    config->observers[config->observer_count++] = (struct observer_config){.function = observer, .user = user};
+    return 0;
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A configuration as JSON, with what the library filled in.
+ *
+ * The inverse of config_json.c: every section appears, each with all of its members, in the file's own spelling, so that
+ * the output of one configuration can be compared with another's, and reads back as the same configuration. What a file
+ * cannot say (custom backends, observers, the numbers of duplicated descriptors) appears as a word or a count.
+ *
+ * Invariants: (1) text that is not UTF-8 is escaped, never cut off. (2) without memory nothing is returned.
+ *
+ * Trust: texts may be anybody's.
+ */
+#include "vmm/config.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "vmm/parse.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* json_object_set_new and friends fail on NULL and without memory; one flag collects that. */
+struct dump {
+    bool has_failed;
+};
+
+static void put(struct dump *dump, json_t *object, const char *key, json_t *value)
+{
+    if (json_object_set_new(object, key, value) < 0)
+        dump->has_failed = true;
+}
+
+static void append(struct dump *dump, json_t *array, json_t *value)
+{
+    if (json_array_append_new(array, value) < 0)
+        dump->has_failed = true;
+}
+
+/* A string or null; bytes that are not UTF-8 as \xNN. */
+static json_t *text(const char *string)
+{
+    if (string == NULL)
+        return json_null();
+    json_t *value = json_string(string);
+    if (value != NULL)
+        return value;
+    size_t length = strlen(string), size = 4 * length + 1;
+    auto_free char *escaped = alloc_zero(size);
+    if (escaped == NULL)
+        return NULL;
+    text_escape(escaped, size, string, length, "");
+    return json_string(escaped);
+}
+
+static json_t *number(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+/* The name of an enumerator, whatever a caller may have put there. */
+static json_t *choice(const char *const names[], int index)
+{
+    for (int i = 0; names[i] != NULL; i++)
+        if (i == index)
+            return json_string(names[i]);
+    return json_string("invalid");
+}
+
+static json_t *dump_machine(struct dump *dump, const struct machine_config *machine)
+{
+    json_t *object = json_object();
+    put(dump, object, "vcpus", number(machine->vcpus));
+    put(dump, object, "memory_mib", number(machine->memory_mib));
+    put(dump, object, "hyperthreading", json_boolean(machine->hyperthreading));
+    put(dump, object, "nested_virtualization", json_boolean(machine->nested_virtualization));
+    put(dump, object, "split_irqchip", json_boolean(machine->split_irqchip));
+    put(dump, object, "vsock", json_boolean(machine->vsock));
+    put(dump, object, "balloon", json_boolean(machine->balloon));
+    put(dump, object, "balloon_stats_interval_ms", number(machine->balloon_stats_interval_ms));
+    put(dump, object, "rng", json_boolean(machine->rng));
+    put(dump, object, "metrics", json_boolean(machine->metrics));
+    put(dump, object, "inet_hijack", json_boolean(machine->inet_hijack));
+    return object;
+}
+
+/* Members that are not given are left out where null would not read back. */
+static void put_given(struct dump *dump, json_t *object, const char *key, const char *string)
+{
+    if (string != NULL)
+        put(dump, object, key, text(string));
+}
+
+static json_t *dump_kernel(struct dump *dump, const struct kernel_config *kernel)
+{
+    json_t *object = json_object();
+    put_given(dump, object, "path", kernel->path);
+    put(dump, object, "format", choice(config_kernel_formats, (int)kernel->format - VIAL_KERNEL_AUTO));
+    put_given(dump, object, "krunfw", kernel->krunfw);
+    put_given(dump, object, "initramfs", kernel->initramfs);
+    put_given(dump, object, "cmdline", kernel->cmdline);
+    put(dump, object, "init", text(kernel->init != NULL ? kernel->init : CONFIG_DEFAULT_INIT));
+    return object;
+}
+
+static json_t *dump_fs(struct dump *dump, const struct fs_config *fs)
+{
+    json_t *object = json_object();
+    put(dump, object, "tag", text(fs->tag));
+    put(dump, object, "path", text(fs->is_custom ? "custom" : fs->path));
+    put(dump, object, "dax_window_mib", number(fs->dax_window_mib));
+    put(dump, object, "read_only", json_boolean(fs->read_only));
+    return object;
+}
+
+static json_t *dump_mapped_dir(struct dump *dump, const struct mapped_dir_config *dir)
+{
+    json_t *object = json_object();
+    put(dump, object, "host", text(dir->host));
+    put(dump, object, "guest", text(dir->guest));
+    put(dump, object, "read_only", json_boolean(dir->read_only));
+    return object;
+}
+
+static json_t *dump_disk(struct dump *dump, const struct disk_config *disk)
+{
+    json_t *object = json_object();
+    put(dump, object, "id", text(disk->id));
+    put(dump, object, "path", text(disk->path));
+    if (disk->format != VIAL_DISK_UNSET)
+        put(dump, object, "format", choice(config_disk_formats, (int)disk->format - VIAL_DISK_RAW));
+    put(dump, object, "read_only", json_boolean(disk->read_only));
+    put(dump, object, "cache", choice(config_disk_caches, (int)disk->cache));
+    put(dump, object, "direct_io", json_boolean(disk->direct_io));
+    put(dump, object, "sync", choice(config_disk_syncs, (int)disk->sync));
+    return object;
+}
+
+static json_t *dump_net(struct dump *dump, const struct net_config *net)
+{
+    json_t *object = json_object(), *features = json_array();
+    const uint8_t *mac = net->mac;
+    char mac_text[18];
+    snprintf(mac_text, sizeof(mac_text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+             mac[5]);
+    bool is_custom = net->kind == VIAL_NET_CUSTOM;
+    put(dump, object, "kind",
+        is_custom ? text("custom") : choice(config_net_kinds, (int)net->kind - VIAL_NET_UNIXGRAM));
+    put_given(dump, object, "path", net->path);
+    if (net->fd >= 0)
+        put(dump, object, "fd", json_integer(net->fd));
+    put(dump, object, "mac", text(mac_text));
+    put(dump, object, "vfkit", json_boolean(net->vfkit));
+    for (size_t i = 0; config_net_features[i].name != NULL; i++)
+        if ((net->features & config_net_features[i].bit) != 0)
+            append(dump, features, text(config_net_features[i].name));
+    put(dump, object, "features", features);
+    return object;
+}
+
+static json_t *dump_port_map(struct dump *dump, const struct vial_vm_config *config)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < config->port_count; i++) {
+        char pair[16];
+        snprintf(pair, sizeof(pair), "%u:%u", config->port_map[i].host, config->port_map[i].guest);
+        append(dump, array, text(pair));
+    }
+    return array;
+}
+
+static json_t *dump_vsock_port(struct dump *dump, const struct vsock_port_config *port)
+{
+    json_t *object = json_object();
+    put(dump, object, "port", number(port->port));
+    put(dump, object, "path", text(port->path));
+    put(dump, object, "listen", json_boolean(port->listen));
+    return object;
+}
+
+static json_t *dump_console_port(struct dump *dump, const struct console_port_config *port)
+{
+    json_t *object = json_object();
+    put(dump, object, "name", text(port->name));
+    if (port->input_fd >= 0)
+        put(dump, object, "input_fd", json_integer(port->input_fd));
+    if (port->output_fd >= 0)
+        put(dump, object, "output_fd", json_integer(port->output_fd));
+    if (port->tty_fd >= 0)
+        put(dump, object, "tty_fd", json_integer(port->tty_fd));
+    if (port->kind == VIAL_CONSOLE_PORT_CUSTOM)
+        put(dump, object, "kind", text("custom"));
+    return object;
+}
+
+static json_t *dump_console(struct dump *dump, const struct vial_vm_config *config)
+{
+    json_t *object = json_object(), *ports = json_array();
+    put_given(dump, object, "output", config->console_output);
+    put(dump, object, "implicit", json_boolean(config->has_implicit_console));
+    for (size_t i = 0; i < config->console_port_count; i++)
+        append(dump, ports, dump_console_port(dump, &config->console_ports[i]));
+    put(dump, object, "ports", ports);
+    if (config->has_gpu) {
+        json_t *gpu = json_object();
+        put(dump, gpu, "virgl_flags", number(config->gpu_virgl_flags));
+        put(dump, gpu, "shared_memory_mib", number(config->gpu_shared_memory_mib));
+        put(dump, object, "gpu", gpu);
+    }
+    put(dump, object, "sound", json_boolean(config->has_sound));
+    return object;
+}
+
+static void append_limit(char *line, size_t size, uint64_t value)
+{
+    size_t used = strlen(line);
+    if (value == RLIM_INFINITY)
+        snprintf(line + used, size - used, "unlimited");
+    else
+        snprintf(line + used, size - used, "%llu", (unsigned long long)value);
+}
+
+static json_t *dump_exec(struct dump *dump, const struct vial_vm_config *config)
+{
+    json_t *object = json_object(), *args = json_array(), *env = json_object(), *rlimits = json_array();
+    put_given(dump, object, "path", config->exec_path);
+    for (size_t i = 0; i < config->exec_args.count; i++)
+        append(dump, args, text(config->exec_args.items[i]));
+    for (size_t i = 0; i < config->exec_env.count; i++) {
+        auto_free char *entry = alloc_string(config->exec_env.items[i]);
+        char *equals = entry != NULL ? strchr(entry, '=') : NULL;
+        if (equals != NULL)
+            *equals++ = '\0';
+        dump->has_failed |= entry == NULL;
+        if (entry != NULL)
+            put(dump, env, entry, text(equals != NULL ? equals : ""));
+    }
+    for (size_t i = 0; i < config->rlimit_count; i++) {
+        char line[64];
+        snprintf(line, sizeof(line), "%s=", rlimit_name(config->rlimits[i].resource));
+        append_limit(line, sizeof(line), config->rlimits[i].soft);
+        snprintf(line + strlen(line), sizeof(line) - strlen(line), ":");
+        append_limit(line, sizeof(line), config->rlimits[i].hard);
+        append(dump, rlimits, text(line));
+    }
+    put(dump, object, "args", args);
+    put(dump, object, "env", env);
+    put(dump, object, "workdir", text(config->exec_workdir != NULL ? config->exec_workdir : "/"));
+    if (config->has_exec_uid)
+        put(dump, object, "uid", number(config->exec_uid));
+    if (config->has_exec_gid)
+        put(dump, object, "gid", number(config->exec_gid));
+    put(dump, object, "rlimits", rlimits);
+    return object;
+}
+
+static void dump_arrays(struct dump *dump, const struct vial_vm_config *config, json_t *document)
+{
+    json_t *fs = json_array(), *dirs = json_array(), *disks = json_array(), *net = json_array(), *vsock = json_array();
+    for (size_t i = 0; i < config->fs_count; i++)
+        append(dump, fs, dump_fs(dump, &config->fs[i]));
+    for (size_t i = 0; i < config->mapped_dir_count; i++)
+        append(dump, dirs, dump_mapped_dir(dump, &config->mapped_dirs[i]));
+    for (size_t i = 0; i < config->disk_count; i++)
+        append(dump, disks, dump_disk(dump, &config->disks[i]));
+    for (size_t i = 0; i < config->net_count; i++)
+        append(dump, net, dump_net(dump, &config->net[i]));
+    for (size_t i = 0; i < config->vsock_port_count; i++)
+        append(dump, vsock, dump_vsock_port(dump, &config->vsock_ports[i]));
+    put(dump, document, "fs", fs);
+    put(dump, document, "mapped_dirs", dirs);
+    put(dump, document, "disks", disks);
+    put(dump, document, "net", net);
+    put(dump, document, "port_map", dump_port_map(dump, config));
+    put(dump, document, "vsock_ports", vsock);
+}
+
+int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, struct vial_error *err)
+{
+    struct dump dump = {0};
+    auto_json json_t *document = json_object();
+    put(&dump, document, "machine", dump_machine(&dump, &config->machine));
+    if (config->log_level >= 0)
+        put(&dump, document, "log_level", text(log_level_names[config->log_level]));
+    put(&dump, document, "kernel", dump_kernel(&dump, &config->kernel));
+    if (config->has_root)
+        put(&dump, document, "root", dump_fs(&dump, &config->root));
+    dump_arrays(&dump, config, document);
+    json_t *tsi = json_object();
+    put_given(&dump, tsi, "assigned_ip", config->assigned_ip);
+    put(&dump, tsi, "local_only", json_boolean(config->local_only));
+    put(&dump, document, "tsi", tsi);
+    put(&dump, document, "console", dump_console(&dump, config));
+    put(&dump, document, "exec", dump_exec(&dump, config));
+    char *json = dump.has_failed ? NULL : json_dumps(document, JSON_INDENT(2));
+    if (json == NULL)
+        return error_no_memory(err, VIAL_PHASE_CONFIGURE);
+    *ret_json = json;
+    return 0;
+}

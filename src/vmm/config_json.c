@@ -1,0 +1,590 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A configuration from JSON.
+ *
+ * Reading goes through the public calls, so a file can say exactly what a program can say (custom backends and exit
+ * observers excepted) and is checked in the same places. Each section has a table that names its keys and the members of
+ * the option struct that they set; the struct is read by the table and handed on.
+ *
+ * Invariants: (1) a key that is not in a table is refused, never skipped. (2) an error names its place in the file.
+ *
+ * Trust: the document may be hostile; its size is limited by json_parse_file.
+ */
+#include "vmm/config.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "vmm/parse.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *const config_kernel_formats[] = {"auto",      "raw",      "elf",        "pe-gz",
+                                             "image-bz2", "image-gz", "image-zstd", NULL};
+const char *const config_disk_formats[] = {"raw", "qcow2", "vmdk", NULL};
+const char *const config_disk_caches[] = {"writeback", "unsafe", NULL};
+const char *const config_disk_syncs[] = {"full", "relaxed", "none", NULL};
+const char *const config_net_kinds[] = {"unixgram", "unixstream", "tap", NULL};
+
+const struct config_net_feature config_net_features[] = {
+    {"csum", VIAL_NET_FEATURE_CSUM},
+    {"guest-csum", VIAL_NET_FEATURE_GUEST_CSUM},
+    {"guest-tso4", VIAL_NET_FEATURE_GUEST_TSO4},
+    {"guest-tso6", VIAL_NET_FEATURE_GUEST_TSO6},
+    {"guest-ufo", VIAL_NET_FEATURE_GUEST_UFO},
+    {"host-tso4", VIAL_NET_FEATURE_HOST_TSO4},
+    {"host-tso6", VIAL_NET_FEATURE_HOST_TSO6},
+    {"host-ufo", VIAL_NET_FEATURE_HOST_UFO},
+    {NULL, 0},
+};
+
+/* ---- objects as tables of members ---- */
+
+/* A key of an object, and the member of the option struct that it sets. MEMBER_OTHER is a key that the section reads on
+ * its own. A member that is not in the file keeps its default. */
+struct member {
+    const char *key;
+    enum { MEMBER_OTHER, MEMBER_TEXT, MEMBER_BOOL, MEMBER_U32, MEMBER_U64, MEMBER_FD, MEMBER_CHOICE } kind;
+    size_t offset;
+    const char *const *names; /* of a choice */
+    int32_t first;            /* the value of names[0] */
+};
+
+#define MEMBER(type, member, how) .key = #member, .kind = (how), .offset = offsetof(struct type, member)
+#define CHOICE(type, member, words, least) MEMBER(type, member, MEMBER_CHOICE), .names = (words), .first = (least)
+#define OTHER(word) .key = (word)
+
+static int read_member(const struct json_cursor *at, const struct member *member, void *target, struct vial_error *err)
+{
+    uint64_t number = 0;
+    int choice = 0, result = 0;
+    switch (member->kind) {
+    case MEMBER_OTHER:
+        return 0;
+    case MEMBER_TEXT:
+        return json_get_text(at, target, err);
+    case MEMBER_BOOL:
+        return json_get_bool(at, target, err);
+    case MEMBER_U64:
+        return json_get_u64(at, UINT64_MAX, target, err);
+    case MEMBER_U32:
+        result = json_get_u64(at, UINT32_MAX, &number, err);
+        if (result == 0)
+            *(uint32_t *)target = (uint32_t)number;
+        return result;
+    case MEMBER_FD:
+        result = json_get_u64(at, INT32_MAX, &number, err);
+        if (result == 0)
+            *(int32_t *)target = (int32_t)number;
+        return result;
+    case MEMBER_CHOICE:
+        result = json_get_choice(at, member->names, &choice, err);
+        if (result == 0)
+            *(int32_t *)target = member->first + choice;
+        return result;
+    }
+    return result;
+}
+
+/* Reads an object by its table into `options`; keys that are not in the table are refused. */
+static int read_object(const struct json_cursor *at, const struct member *members, void *options,
+                       struct vial_error *err)
+{
+    enum { most_members = 16 };
+    const char *keys[most_members + 1] = {NULL};
+    for (size_t i = 0; members[i].key != NULL; i++) {
+        assert(i < most_members);
+        keys[i] = members[i].key;
+    }
+    int result = json_check_object(at, keys, err);
+    for (size_t i = 0; members[i].key != NULL && result == 0; i++) {
+        struct json_cursor member;
+        if (json_member(at, members[i].key, &member))
+            result = read_member(&member, &members[i], (char *)options + members[i].offset, err);
+    }
+    return result;
+}
+
+static int refuse_missing(const struct json_cursor *at, const char *key, const char *remedy, struct vial_error *err)
+{
+    struct json_cursor member = {.value = at->value, .parent = at, .key = key};
+    int result = error_set(err, VIAL_ERROR_MISSING, VIAL_PHASE_CONFIGURE, "it is not given");
+    json_blame(&member, err);
+    error_remedy(err, "%s", remedy);
+    return result;
+}
+
+/* ---- sections ---- */
+
+typedef int section_reader(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err);
+
+static int read_machine(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_machine_options, vcpus, MEMBER_U32)},
+        {MEMBER(vial_machine_options, memory_mib, MEMBER_U64)},
+        {MEMBER(vial_machine_options, hyperthreading, MEMBER_BOOL)},
+        {MEMBER(vial_machine_options, nested_virtualization, MEMBER_BOOL)},
+        {MEMBER(vial_machine_options, split_irqchip, MEMBER_BOOL)},
+        {MEMBER(vial_machine_options, vsock, MEMBER_BOOL)},
+        {MEMBER(vial_machine_options, balloon, MEMBER_BOOL)},
+        {OTHER("balloon_stats_interval_ms")}, /* null is a way to say none */
+        {MEMBER(vial_machine_options, rng, MEMBER_BOOL)},
+        {MEMBER(vial_machine_options, metrics, MEMBER_BOOL)},
+        {MEMBER(vial_machine_options, inet_hijack, MEMBER_BOOL)},
+        {.key = NULL},
+    };
+    static const struct member interval_member = {MEMBER(vial_machine_options, balloon_stats_interval_ms, MEMBER_U32)};
+    struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
+    struct json_cursor interval;
+    int result = read_object(at, members, &machine, err);
+    if (result == 0 && json_member(at, interval_member.key, &interval)) {
+        if (json_is_null(interval.value))
+            machine.balloon_stats_interval_ms = 0;
+        else
+            result = read_member(&interval, &interval_member, &machine.balloon_stats_interval_ms, err);
+    }
+    return result == 0 ? vial_vm_config_set_machine(config, &machine, err) : result;
+}
+
+static int read_log_level(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    int level = 0;
+    int result = json_get_choice(at, log_level_names, &level, err);
+    return result == 0 ? vial_vm_config_set_log_level(config, level, err) : result;
+}
+
+static int read_kernel(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_kernel_options, path, MEMBER_TEXT)},
+        {CHOICE(vial_kernel_options, format, config_kernel_formats, VIAL_KERNEL_AUTO)},
+        {MEMBER(vial_kernel_options, initramfs, MEMBER_TEXT)},
+        {MEMBER(vial_kernel_options, krunfw, MEMBER_TEXT)},
+        {MEMBER(vial_kernel_options, init, MEMBER_TEXT)},
+        {OTHER("cmdline")},
+        {.key = NULL},
+    };
+    struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
+    struct json_cursor member;
+    const char *cmdline = NULL;
+    int result = read_object(at, members, &kernel, err);
+    if (result == 0)
+        result = vial_vm_config_set_kernel(config, &kernel, err);
+    if (result < 0 || !json_member(at, "cmdline", &member))
+        return result;
+    result = json_get_text(&member, &cmdline, err);
+    return result == 0 ? vial_vm_config_append_cmdline(config, cmdline, err) : result;
+}
+
+static int read_fs_options(const struct json_cursor *at, struct vial_fs_options *fs, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_fs_options, tag, MEMBER_TEXT)},
+        {MEMBER(vial_fs_options, path, MEMBER_TEXT)},
+        {MEMBER(vial_fs_options, dax_window_mib, MEMBER_U64)},
+        {MEMBER(vial_fs_options, read_only, MEMBER_BOOL)},
+        {.key = NULL},
+    };
+    return read_object(at, members, fs, err);
+}
+
+static int read_root(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
+    int result = read_fs_options(at, &fs, err);
+    return result == 0 ? vial_vm_config_set_root(config, &fs, err) : result;
+}
+
+static int read_one_fs(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
+    int result = read_fs_options(at, &fs, err);
+    return result == 0 ? vial_vm_config_add_fs(config, &fs, err) : result;
+}
+
+static int read_one_mapped_dir(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_mapped_dir_options, host, MEMBER_TEXT)},
+        {MEMBER(vial_mapped_dir_options, guest, MEMBER_TEXT)},
+        {MEMBER(vial_mapped_dir_options, read_only, MEMBER_BOOL)},
+        {.key = NULL},
+    };
+    struct vial_mapped_dir_options dir = VIAL_MAPPED_DIR_OPTIONS_INIT;
+    if (json_is_string(at->value)) {
+        const char *text = NULL;
+        int result = json_get_text(at, &text, err);
+        return result == 0 ? vial_vm_config_add_mapped_dir_text(config, text, err) : result;
+    }
+    int result = read_object(at, members, &dir, err);
+    return result == 0 ? vial_vm_config_add_mapped_dir(config, &dir, err) : result;
+}
+
+static int read_one_disk(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_disk_options, id, MEMBER_TEXT)},
+        {MEMBER(vial_disk_options, path, MEMBER_TEXT)},
+        {CHOICE(vial_disk_options, format, config_disk_formats, VIAL_DISK_RAW)},
+        {CHOICE(vial_disk_options, cache, config_disk_caches, VIAL_DISK_WRITEBACK)},
+        {CHOICE(vial_disk_options, sync, config_disk_syncs, VIAL_DISK_SYNC_FULL)},
+        {MEMBER(vial_disk_options, read_only, MEMBER_BOOL)},
+        {MEMBER(vial_disk_options, direct_io, MEMBER_BOOL)},
+        {.key = NULL},
+    };
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    int result = read_object(at, members, &disk, err);
+    return result == 0 ? vial_vm_config_add_disk(config, &disk, err) : result;
+}
+
+static int read_net_features(const struct json_cursor *at, uint32_t *features, struct vial_error *err)
+{
+    const char *names[sizeof(config_net_features) / sizeof(config_net_features[0])];
+    size_t count = 0;
+    for (size_t i = 0; i < array_length(names); i++)
+        names[i] = config_net_features[i].name;
+    int result = json_get_count(at, LIMIT_STRINGS, &count, err);
+    for (size_t i = 0; i < count && result == 0; i++) {
+        struct json_cursor element = json_element(at, i);
+        int choice = 0;
+        result = json_get_choice(&element, names, &choice, err);
+        if (result == 0)
+            *features |= config_net_features[choice].bit;
+    }
+    return result;
+}
+
+static int read_mac(const struct json_cursor *at, struct vial_net_options *net, struct vial_error *err)
+{
+    const char *text = NULL, *why = NULL;
+    int result = json_get_text(at, &text, err);
+    if (result < 0)
+        return result;
+    if (parse_mac(text, net->mac, &why) < 0) {
+        result = error_set(err, VIAL_ERROR_SYNTAX, VIAL_PHASE_CONFIGURE, "\"%s\" is not a MAC address: %s", text, why);
+        json_blame(at, err);
+        error_remedy(err, "write it as in 52:54:00:12:34:56, or leave it out for a random one");
+        return result;
+    }
+    net->has_mac = true;
+    return 0;
+}
+
+static int read_one_net(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {CHOICE(vial_net_options, kind, config_net_kinds, VIAL_NET_UNIXGRAM)},
+        {MEMBER(vial_net_options, path, MEMBER_TEXT)},
+        {MEMBER(vial_net_options, fd, MEMBER_FD)},
+        {MEMBER(vial_net_options, vfkit, MEMBER_BOOL)},
+        {OTHER("mac")},
+        {OTHER("features")},
+        {.key = NULL},
+    };
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    struct json_cursor member;
+    int result = read_object(at, members, &net, err);
+    if (result == 0 && net.kind == 0)
+        return refuse_missing(at, "kind", "name the kind of network: unixgram, unixstream or tap", err);
+    if (result == 0 && json_member(at, "mac", &member))
+        result = read_mac(&member, &net, err);
+    if (result == 0 && json_member(at, "features", &member))
+        result = read_net_features(&member, &net.features, err);
+    return result == 0 ? vial_vm_config_add_net(config, &net, err) : result;
+}
+
+static int read_one_port(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    const char *text = NULL;
+    int result = json_get_text(at, &text, err);
+    return result == 0 ? vial_vm_config_add_port_text(config, text, err) : result;
+}
+
+static int read_tsi(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_tsi_options, assigned_ip, MEMBER_TEXT)},
+        {MEMBER(vial_tsi_options, local_only, MEMBER_BOOL)},
+        {.key = NULL},
+    };
+    struct vial_tsi_options tsi = VIAL_TSI_OPTIONS_INIT;
+    int result = read_object(at, members, &tsi, err);
+    return result == 0 ? vial_vm_config_set_tsi(config, &tsi, err) : result;
+}
+
+static int read_one_vsock_port(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_vsock_port_options, port, MEMBER_U32)},
+        {MEMBER(vial_vsock_port_options, path, MEMBER_TEXT)},
+        {MEMBER(vial_vsock_port_options, listen, MEMBER_BOOL)},
+        {.key = NULL},
+    };
+    struct vial_vsock_port_options port = VIAL_VSOCK_PORT_OPTIONS_INIT;
+    int result = read_object(at, members, &port, err);
+    return result == 0 ? vial_vm_config_add_vsock_port(config, &port, err) : result;
+}
+
+static int read_one_console_port(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_console_port_options, name, MEMBER_TEXT)},
+        {MEMBER(vial_console_port_options, input_fd, MEMBER_FD)},
+        {MEMBER(vial_console_port_options, output_fd, MEMBER_FD)},
+        {MEMBER(vial_console_port_options, tty_fd, MEMBER_FD)},
+        {.key = NULL},
+    };
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    int result = read_object(at, members, &port, err);
+    if (result < 0)
+        return result;
+    if (port.tty_fd >= 0 && (port.input_fd >= 0 || port.output_fd >= 0)) {
+        struct json_cursor member;
+        json_member(at, "tty_fd", &member);
+        result = error_set(err, VIAL_ERROR_CONFLICT, VIAL_PHASE_CONFIGURE,
+                           "the port has a terminal and other descriptors");
+        json_blame(&member, err);
+        error_remedy(err, "give tty_fd alone, or input_fd and output_fd");
+        return result;
+    }
+    port.kind = port.tty_fd >= 0 ? VIAL_CONSOLE_PORT_TTY : VIAL_CONSOLE_PORT_INOUT;
+    return vial_vm_config_add_console_port(config, &port, err);
+}
+
+/* Reads each element of an array with `reader`. */
+static int read_array(struct vial_vm_config *config, const struct json_cursor *at, const char *key, size_t max_count,
+                      section_reader *reader, struct vial_error *err)
+{
+    struct json_cursor member;
+    size_t count = 0;
+    if (!json_member(at, key, &member))
+        return 0;
+    int result = json_get_count(&member, max_count, &count, err);
+    for (size_t i = 0; i < count && result == 0; i++) {
+        struct json_cursor element = json_element(&member, i);
+        result = reader(config, &element, err);
+    }
+    return result;
+}
+
+static int read_gpu(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_gpu_options, virgl_flags, MEMBER_U32)},
+        {MEMBER(vial_gpu_options, shared_memory_mib, MEMBER_U64)},
+        {.key = NULL},
+    };
+    struct vial_gpu_options gpu = VIAL_GPU_OPTIONS_INIT;
+    int result = read_object(at, members, &gpu, err);
+    return result == 0 ? vial_vm_config_set_gpu(config, &gpu, err) : result;
+}
+
+static int read_console(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_console_options, output, MEMBER_TEXT)},
+        {MEMBER(vial_console_options, implicit, MEMBER_BOOL)},
+        {OTHER("ports")},
+        {OTHER("gpu")},
+        {OTHER("sound")},
+        {.key = NULL},
+    };
+    struct vial_console_options console = VIAL_CONSOLE_OPTIONS_INIT;
+    struct json_cursor member;
+    bool wants_sound = false;
+    int result = read_object(at, members, &console, err);
+    if (result == 0)
+        result = vial_vm_config_set_console(config, &console, err);
+    if (result == 0)
+        result = read_array(config, at, "ports", LIMIT_DEVICES, read_one_console_port, err);
+    if (result == 0 && json_member(at, "gpu", &member))
+        result = read_gpu(config, &member, err);
+    if (result == 0 && json_member(at, "sound", &member))
+        result = json_get_bool(&member, &wants_sound, err);
+    return result == 0 ? vial_vm_config_set_sound(config, wants_sound, err) : result;
+}
+
+/* ---- exec ---- */
+
+/* NULL-terminated; the strings are borrowed from the document or owned by `made`. */
+struct strings {
+    const char **items; /* owned array */
+    char **made;        /* owned array of owned strings, or NULL */
+    size_t count;
+};
+
+static void strings_free(struct strings *strings)
+{
+    for (size_t i = 0; strings->made != NULL && i < strings->count; i++)
+        free(strings->made[i]);
+    free(strings->made);
+    free(strings->items);
+}
+
+static int read_args(const struct json_cursor *at, struct strings *args, struct vial_error *err)
+{
+    size_t count = 0;
+    int result = json_get_count(at, LIMIT_STRINGS, &count, err);
+    if (result < 0)
+        return result;
+    args->items = calloc(count + 1, sizeof(args->items[0]));
+    if (args->items == NULL)
+        return error_no_memory(err, VIAL_PHASE_CONFIGURE);
+    for (args->count = 0; args->count < count && result == 0; args->count++) {
+        struct json_cursor element = json_element(at, args->count);
+        result = json_get_text(&element, &args->items[args->count], err);
+    }
+    return result;
+}
+
+static int refuse_env_key(const struct json_cursor *at, struct vial_error *err)
+{
+    int result = error_set(err, VIAL_ERROR_SYNTAX, VIAL_PHASE_CONFIGURE,
+                           "the name \"%s\" of a variable is empty or holds =", at->key);
+    json_blame(at, err);
+    error_remedy(err, "name the variable as in {\"LANG\": \"C.UTF-8\"}");
+    return result;
+}
+
+static int read_env(const struct json_cursor *at, struct strings *env, struct vial_error *err)
+{
+    if (!json_is_object(at->value)) {
+        static const char *const none[] = {NULL};
+        return json_check_object(at, none, err); /* refuses: not an object */
+    }
+    size_t count = json_object_size(at->value);
+    env->items = calloc(count + 1, sizeof(env->items[0]));
+    env->made = calloc(count + 1, sizeof(env->made[0]));
+    if (env->items == NULL || env->made == NULL)
+        return error_no_memory(err, VIAL_PHASE_CONFIGURE);
+    const char *key;
+    json_t *value;
+    json_object_foreach (at->value, key, value) {
+        struct json_cursor member = {.value = value, .parent = at, .key = key};
+        const char *text = NULL;
+        int result = json_get_text(&member, &text, err);
+        if (result < 0)
+            return result;
+        if (key[0] == '\0' || strchr(key, '=') != NULL)
+            return refuse_env_key(&member, err);
+        size_t size = strlen(key) + 1 + strlen(text) + 1;
+        char *entry = alloc_zero(size);
+        if (entry == NULL)
+            return error_no_memory(err, VIAL_PHASE_CONFIGURE);
+        snprintf(entry, size, "%s=%s", key, text);
+        env->items[env->count] = env->made[env->count] = entry;
+        env->count++;
+    }
+    return 0;
+}
+
+static int read_one_rlimit(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    const char *text = NULL;
+    int result = json_get_text(at, &text, err);
+    return result == 0 ? vial_vm_config_add_rlimit(config, text, err) : result;
+}
+
+static int read_exec(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_exec_options, path, MEMBER_TEXT)},
+        {MEMBER(vial_exec_options, workdir, MEMBER_TEXT)},
+        {MEMBER(vial_exec_options, uid, MEMBER_U32)},
+        {MEMBER(vial_exec_options, gid, MEMBER_U32)},
+        {OTHER("args")},
+        {OTHER("env")},
+        {OTHER("rlimits")},
+        {.key = NULL},
+    };
+    struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
+    struct strings args = {0}, env = {0};
+    struct json_cursor member;
+    int result = read_object(at, members, &exec, err);
+    if (result == 0)
+        result = read_array(config, at, "rlimits", LIMIT_RLIMITS, read_one_rlimit, err);
+    if (result == 0 && json_member(at, "args", &member))
+        result = read_args(&member, &args, err);
+    if (result == 0 && json_member(at, "env", &member))
+        result = read_env(&member, &env, err);
+    exec.args = args.items;
+    exec.env = env.items;
+    exec.has_uid = json_member(at, "uid", &member);
+    exec.has_gid = json_member(at, "gid", &member);
+    if (result == 0)
+        result = vial_vm_config_set_exec(config, &exec, err);
+    strings_free(&args);
+    strings_free(&env);
+    return result;
+}
+
+/* ---- the whole ---- */
+
+static const struct {
+    const char *key;
+    section_reader *reader;
+    size_t max_count; /* of an array, read element by element; 0 for anything else */
+} sections[] = {
+    {"machine", read_machine, 0},
+    {"log_level", read_log_level, 0},
+    {"kernel", read_kernel, 0},
+    {"root", read_root, 0},
+    {"fs", read_one_fs, LIMIT_DEVICES},
+    {"mapped_dirs", read_one_mapped_dir, LIMIT_DEVICES},
+    {"disks", read_one_disk, LIMIT_DEVICES},
+    {"net", read_one_net, LIMIT_DEVICES},
+    {"port_map", read_one_port, LIMIT_PORTS},
+    {"tsi", read_tsi, 0},
+    {"vsock_ports", read_one_vsock_port, LIMIT_PORTS},
+    {"console", read_console, 0},
+    {"exec", read_exec, 0},
+};
+
+static int read_document(struct vial_vm_config *config, json_t *document, struct vial_error *err)
+{
+    struct json_cursor root = {.value = document}, member;
+    const char *keys[array_length(sections) + 1] = {NULL};
+    for (size_t i = 0; i < array_length(sections); i++)
+        keys[i] = sections[i].key;
+    int result = json_check_object(&root, keys, err);
+    for (size_t i = 0; i < array_length(sections) && result == 0; i++) {
+        if (sections[i].max_count > 0)
+            result = read_array(config, &root, sections[i].key, sections[i].max_count, sections[i].reader, err);
+        else if (json_member(&root, sections[i].key, &member))
+            result = sections[i].reader(config, &member, err);
+    }
+    return result;
+}
+
+static int load_document(json_t *document, struct vial_vm_config **ret_config, struct vial_error *err)
+{
+    struct vial_vm_config *config = NULL;
+    int result = vial_vm_config_new(&config, err);
+    if (result == 0)
+        result = read_document(config, document, err);
+    json_decref(document);
+    if (result < 0)
+        vial_vm_config_free(config);
+    else
+        *ret_config = config;
+    return result;
+}
+
+int vial_vm_config_load_text(const char *json, size_t length, struct vial_vm_config **ret_config,
+                             struct vial_error *err)
+{
+    json_t *document = NULL;
+    int result = json_parse(json, length, &document, err);
+    return result == 0 ? load_document(document, ret_config, err) : result;
+}
+
+int vial_vm_config_load_file(const char *path, struct vial_vm_config **ret_config, struct vial_error *err)
+{
+    json_t *document = NULL;
+    int result = json_parse_file(path, &document, err);
+    return result == 0 ? load_document(document, ret_config, err) : result;
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The little grammars of a configuration: MAC addresses, port pairs, folder pairs, resource limits, disk names.
+ *
+ * Each parser takes a whole string, returns 0 or a negative errno, and on failure says in one sentence what is wrong
+ * with the text; the caller knows which field it came from.
+ */
+#ifndef VMM_PARSE_H
+#define VMM_PARSE_H
+
+#include "vmm/config.h"
+
+/* "52:54:00:12:34:56", separators ':' or '-' throughout. -EINVAL. */
+int parse_mac(const char *text, uint8_t ret_mac[6], const char **ret_why);
+
+/* "8080:80", or "8080" for both. -EINVAL, or -ERANGE for a number that is no port. */
+int parse_port_pair(const char *text, struct port_config *ret_pair, const char **ret_why);
+
+/* "HOST:GUEST[:ro|:rw]" in new memory. The guest's path begins at the last colon that a '/' follows, so the host's path
+ * may hold colons. -EINVAL or -ENOMEM. */
+int parse_folder_pair(const char *text, char **ret_host, char **ret_guest, bool *ret_read_only, const char **ret_why);
+
+/* "NAME=SOFT:HARD" or "NUMBER=SOFT:HARD". -EINVAL or -ERANGE. */
+int parse_rlimit(const char *text, struct rlimit_config *ret_limit, const char **ret_why);
+
+/* The resource's name without its prefix in capitals, such as "NOFILE". */
+const char *rlimit_name(uint32_t resource);
+
+/* The name of the disk at this place: vda … vdz, vdaa …, as Linux counts (bijective base 26). */
+enum { disk_name_bytes = 16 };
+void format_disk_name(size_t index, char ret_name[disk_name_bytes]);
+
+#endif

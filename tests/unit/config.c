@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Tests of vmm/config, config_json and config_dump: building, sized structs, ownership, reading back. */
+#include "test.h"
+
+#include "base/alloc.h"
+#include "base/fd.h"
+#include "vmm/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static struct vial_error err;
+
+static struct vial_vm_config *config_new(void)
+{
+    struct vial_vm_config *config = NULL;
+    if (vial_vm_config_new(&config, &err) < 0)
+        abort();
+    return config;
+}
+
+TEST(defaults)
+{
+    struct vial_vm_config *config = config_new();
+    const struct machine_config *machine = &config->machine;
+    CHECK_INT(machine->vcpus, 1);
+    CHECK_INT(machine->memory_mib, 512);
+    CHECK_INT(machine->balloon_stats_interval_ms, 1000);
+    CHECK(machine->balloon && machine->rng && machine->metrics && config->has_implicit_console);
+    CHECK(!machine->hyperthreading && !machine->nested_virtualization && !machine->split_irqchip && !machine->vsock);
+    CHECK(!machine->inet_hijack && !config->has_root && config->log_level == -1);
+    vial_vm_config_free(config);
+    CHECK(vial_vm_config_free(NULL) == NULL);
+}
+
+TEST(init_macros_put_each_default_into_its_member)
+{
+    struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    struct vial_console_options console = VIAL_CONSOLE_OPTIONS_INIT;
+    CHECK(machine.size == sizeof(machine) && machine.vcpus == 1 && machine.memory_mib == 512);
+    CHECK(machine.balloon && machine.rng && machine.metrics && !machine.vsock && !machine.inet_hijack);
+    CHECK(disk.format == VIAL_DISK_UNSET && disk.sync == VIAL_DISK_SYNC_FULL && disk.cache == VIAL_DISK_WRITEBACK);
+    CHECK(net.fd == -1 && !net.has_mac && net.kind == 0);
+    CHECK(port.input_fd == -1 && port.output_fd == -1 && port.tty_fd == -1);
+    CHECK(console.implicit && console.output == NULL);
+}
+
+TEST(structs_of_other_versions)
+{
+    struct vial_vm_config *config = config_new();
+    struct {
+        struct vial_machine_options machine;
+        uint64_t added_later;
+    } newer = {.machine = VIAL_MACHINE_OPTIONS_INIT};
+    newer.machine.size = sizeof(newer);
+    newer.machine.vcpus = 3;
+    CHECK_INT(vial_vm_config_set_machine(config, &newer.machine, &err), 0); /* the new member is not used */
+    CHECK_INT(config->machine.vcpus, 3);
+    newer.added_later = 1;
+    CHECK_INT(vial_vm_config_set_machine(config, &newer.machine, &err), -E2BIG);
+    CHECK_INT(err.code, VIAL_ERROR_TOO_BIG);
+    struct vial_machine_options older = VIAL_MACHINE_OPTIONS_INIT;
+    older.size = offsetof(struct vial_machine_options, vcpus);
+    older.memory_mib = 99;
+    older.vcpus = 77; /* behind what the older header knows */
+    CHECK_INT(vial_vm_config_set_machine(config, &older, &err), 0);
+    CHECK_INT(config->machine.memory_mib, 99);
+    CHECK_INT(config->machine.vcpus, 1);
+    older.size = 0;
+    CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
+    CHECK_INT(vial_vm_config_set_machine(config, NULL, &err), -EINVAL);
+    CHECK_INT(config->machine.memory_mib, 99);
+    vial_vm_config_free(config);
+}
+
+TEST(names_are_given_in_order)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    CHECK_INT(vial_vm_config_set_root(config, &fs, &err), 0);
+    CHECK_INT(vial_vm_config_add_fs(config, &fs, &err), 0);
+    CHECK_INT(vial_vm_config_add_mapped_dir_text(config, "/a:/b:ro", &err), 0);
+    fs.tag = "data";
+    CHECK_INT(vial_vm_config_add_fs(config, &fs, &err), 0);
+    CHECK_TEXT(config->root.tag, "/dev/root");
+    CHECK_TEXT(config->fs[0].tag, "fs1");
+    CHECK_TEXT(config->mapped_dirs[0].tag, "fs2");
+    CHECK(config->mapped_dirs[0].read_only);
+    CHECK_TEXT(config->fs[1].tag, "data");
+    CHECK_INT(vial_vm_config_set_root(config, &fs, &err), -EEXIST);
+    for (int i = 0; i < 27; i++)
+        CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
+    CHECK_TEXT(config->disks[0].id, "vda");
+    CHECK_TEXT(config->disks[26].id, "vdaa");
+    vial_vm_config_free(config);
+}
+
+TEST(random_macs_are_local_unicast_and_differ)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    for (int i = 0; i < 20; i++)
+        CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    for (size_t i = 0; i < 20; i++) {
+        CHECK_INT(config->net[i].mac[0] & 3, 2);
+        CHECK(i == 0 || memcmp(config->net[i].mac, config->net[i - 1].mac, 6) != 0);
+    }
+    vial_vm_config_free(config);
+}
+
+TEST(descriptors_are_duplicated)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    port.name = "p";
+    port.kind = VIAL_CONSOLE_PORT_INOUT;
+    port.input_fd = eventfd(0, 0);
+    port.output_fd = 12345;
+    CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), -EINVAL);
+    CHECK_TEXT(err.field, "console.ports[0].output_fd");
+    CHECK_TEXT(err.message, "descriptor 12345 is not open");
+    CHECK_INT(config->console_port_count, 0);
+    port.output_fd = -1;
+    CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
+    close(port.input_fd);
+    int ours = config->console_ports[0].input_fd;
+    CHECK(ours != port.input_fd);
+    CHECK_INT(fcntl(ours, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    vial_vm_config_free(config);
+    CHECK(fcntl(ours, F_GETFD) < 0);
+}
+
+static int releases;
+
+static void count_release(void *user)
+{
+    (void)user;
+    releases++;
+}
+
+TEST(backends_are_released_once)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_fs_ops fs_ops = {.size = sizeof(fs_ops), .release = count_release};
+    struct vial_net_ops net_ops = {.size = sizeof(net_ops), .release = count_release};
+    struct vial_console_ops console_ops = {.size = sizeof(console_ops), .release = count_release};
+    struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    fs.ops = &fs_ops;
+    net.ops = &net_ops;
+    net.kind = VIAL_NET_CUSTOM;
+    port.ops = &console_ops;
+    port.kind = VIAL_CONSOLE_PORT_CUSTOM;
+    releases = 0;
+    CHECK_INT(vial_vm_config_set_root(config, &fs, &err), 0);
+    CHECK_INT(vial_vm_config_set_root(config, &fs, &err), -EEXIST); /* a failed call leaves it to the caller */
+    CHECK_INT(vial_vm_config_add_fs(config, &fs, &err), 0);
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
+    CHECK_INT(releases, 0);
+    vial_vm_config_free(config);
+    CHECK_INT(releases, 4);
+}
+
+TEST(limits_are_kept)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    for (int i = 0; i < LIMIT_DEVICES; i++)
+        CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
+    CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), -E2BIG);
+    CHECK_TEXT(err.field, "disks");
+    CHECK_TEXT(err.message, "there are 200 already, the limit");
+    static char long_text[2000];
+    memset(long_text, 'x', sizeof(long_text) - 1);
+    CHECK_INT(vial_vm_config_append_cmdline(config, "quiet", &err), 0);
+    CHECK_INT(vial_vm_config_append_cmdline(config, long_text, &err), -E2BIG);
+    CHECK_TEXT(err.field, "kernel.cmdline");
+    CHECK_TEXT(config->kernel.cmdline, "quiet");
+    static char big[LIMIT_EXEC_BYTES];
+    memset(big, 'x', sizeof(big) - 1);
+    const char *args[] = {"a", big, NULL};
+    struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
+    exec.args = args;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), -E2BIG);
+    CHECK_TEXT(err.field, "exec.args[1]");
+    vial_vm_config_free(config);
+}
+
+TEST(text_forms_are_checked_when_they_are_given)
+{
+    struct vial_vm_config *config = config_new();
+    CHECK_INT(vial_vm_config_add_port_text(config, "80:99999", &err), -ERANGE);
+    CHECK_INT(err.code, VIAL_ERROR_OUT_OF_RANGE);
+    CHECK_TEXT(err.field, "port_map[0]");
+    CHECK_TEXT(err.message, "\"80:99999\" is not a pair of ports: a port is not between 1 and 65535");
+    CHECK_INT(vial_vm_config_add_rlimit(config, "NOFILE", &err), -EINVAL);
+    CHECK_TEXT(err.field, "exec.rlimits[0]");
+    CHECK_TEXT(err.value, "NOFILE");
+    CHECK_TEXT(err.remedy, "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited");
+    CHECK_INT(vial_vm_config_add_mapped_dir_text(config, "/only", &err), -EINVAL);
+    CHECK_TEXT(err.field, "mapped_dirs[0]");
+    CHECK_INT(vial_vm_config_set_log_level(config, 9, &err), -ERANGE);
+    CHECK_INT(vial_vm_config_add_exit_observer(config, NULL, NULL, &err), -EINVAL);
+    vial_vm_config_free(config);
+}
+
+/* ---- JSON ---- */
+
+static const char everything[] =
+    "{\"machine\": {\"vcpus\": 2, \"memory_mib\": 1024, \"hyperthreading\": true, \"nested_virtualization\": true,"
+    " \"split_irqchip\": true, \"vsock\": true, \"balloon\": false, \"balloon_stats_interval_ms\": null, \"rng\": "
+    "false,"
+    " \"metrics\": false, \"inet_hijack\": true},"
+    " \"log_level\": \"debug\","
+    " \"kernel\": {\"path\": \"k\", \"format\": \"elf\", \"initramfs\": \"i\", \"cmdline\": \"quiet\", \"init\": "
+    "\"/sbin/init\"},"
+    " \"root\": {\"path\": \"r\", \"dax_window_mib\": 64, \"read_only\": true},"
+    " \"fs\": [{\"path\": \"a\"}, {\"tag\": \"t\", \"path\": \"b\"}],"
+    " \"mapped_dirs\": [\"/x:/y:ro\", {\"host\": \"/z\", \"guest\": \"/w\"}],"
+    " \"disks\": [{\"id\": \"d\", \"path\": \"p\", \"format\": \"qcow2\", \"read_only\": true, \"cache\": \"unsafe\","
+    "  \"direct_io\": true, \"sync\": \"relaxed\"}, {\"path\": \"q\", \"format\": \"raw\"}],"
+    " \"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"02:00:00:00:00:01\", \"features\": [\"csum\", "
+    "\"host-tso4\"]},"
+    "  {\"kind\": \"unixgram\", \"path\": \"s\", \"vfkit\": true, \"mac\": \"02:00:00:00:00:02\"}],"
+    " \"port_map\": [\"8080:80\"], \"tsi\": {\"assigned_ip\": \"127.0.0.2\", \"local_only\": true},"
+    " \"vsock_ports\": [{\"port\": 2695, \"path\": \"v\", \"listen\": true}],"
+    " \"console\": {\"output\": \"log\", \"implicit\": false, \"ports\": [{\"name\": \"agent\", \"input_fd\": 0}],"
+    "  \"gpu\": {\"virgl_flags\": 1, \"shared_memory_mib\": 2}, \"sound\": true},"
+    " \"exec\": {\"path\": \"/bin/sh\", \"args\": [\"-c\", \"echo \\n\\u00e9\"], \"env\": {\"A\": \"b=c\"}, "
+    "\"workdir\": \"/tmp\","
+    "  \"uid\": 1, \"gid\": 2, \"rlimits\": [\"NOFILE=1:unlimited\"]}}";
+
+TEST(json_says_everything)
+{
+    struct vial_vm_config *config = NULL;
+    CHECK_INT(vial_vm_config_load_text(everything, sizeof(everything) - 1, &config, &err), 0);
+    CHECK(config->machine.vcpus == 2 && config->machine.memory_mib == 1024 && config->machine.split_irqchip);
+    CHECK(!config->machine.balloon && config->machine.balloon_stats_interval_ms == 0 && config->machine.inet_hijack);
+    CHECK(config->log_level == VIAL_LOG_DEBUG && config->kernel.format == VIAL_KERNEL_ELF);
+    CHECK_TEXT(config->kernel.cmdline, "quiet");
+    CHECK(config->root.read_only && config->root.dax_window_mib == 64 && config->fs_count == 2);
+    CHECK_TEXT(config->fs[0].tag, "fs1");
+    CHECK(config->mapped_dir_count == 2 && config->mapped_dirs[0].read_only && !config->mapped_dirs[1].read_only);
+    CHECK(config->disks[0].format == VIAL_DISK_QCOW2 && config->disks[0].cache == VIAL_DISK_UNSAFE);
+    CHECK(config->disks[0].sync == VIAL_DISK_SYNC_RELAXED && config->disks[0].direct_io && config->disks[0].read_only);
+    CHECK_TEXT(config->disks[1].id, "vdb");
+    CHECK(config->net[0].kind == VIAL_NET_TAP && config->net[0].features == 0x801 && config->net[1].vfkit);
+    CHECK(config->port_map[0].host == 8080 && config->port_map[0].guest == 80 && config->local_only);
+    CHECK(config->vsock_ports[0].port == 2695 && config->vsock_ports[0].listen);
+    CHECK(!config->has_implicit_console && config->has_gpu && config->has_sound && config->console_port_count == 1);
+    CHECK_TEXT(config->exec_args.items[1], "echo \n\xc3\xa9");
+    CHECK_TEXT(config->exec_env.items[0], "A=b=c");
+    CHECK(config->has_exec_uid && config->exec_uid == 1 && config->has_exec_gid && config->exec_gid == 2);
+    CHECK_INT(config->rlimit_count, 1);
+    vial_vm_config_free(config);
+}
+
+/* The dump without the numbers of descriptors, which are duplicates and so differ. */
+static char *dump_without_descriptors(const struct vial_vm_config *config)
+{
+    char *text = NULL;
+    if (vial_vm_config_dump(config, &text, &err) < 0)
+        abort();
+    for (char *number = text; (number = strstr(number, "_fd\": ")) != NULL;) {
+        number += strlen("_fd\": ");
+        size_t digits = strspn(number, "0123456789");
+        memmove(number, number + digits, strlen(number + digits) + 1);
+    }
+    return text;
+}
+
+TEST(a_dump_reads_back_as_itself)
+{
+    struct vial_vm_config *config = NULL, *again = NULL;
+    auto_free char *text = NULL, *first = NULL, *second = NULL;
+    CHECK_INT(vial_vm_config_load_text(everything, sizeof(everything) - 1, &config, &err), 0);
+    CHECK_INT(vial_vm_config_dump(config, &text, &err), 0);
+    CHECK_INT(vial_vm_config_load_text(text, strlen(text), &again, &err), 0);
+    first = dump_without_descriptors(config);
+    second = dump_without_descriptors(again);
+    CHECK(strstr(first, "\"input_fd\": ") != NULL);
+    CHECK_TEXT(second, first);
+    vial_vm_config_free(config);
+    vial_vm_config_free(again);
+}
+
+TEST(a_dump_of_nonsense_is_still_json)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    auto_free char *text = NULL;
+    disk.format = 77;
+    disk.cache = -3;
+    disk.path = "not \xff utf-8";
+    kernel.format = -1;
+    net.kind = 12;
+    CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
+    CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    CHECK_INT(vial_vm_config_dump(config, &text, &err), 0);
+    CHECK(strstr(text, "\"format\": \"invalid\"") != NULL);
+    CHECK(strstr(text, "not \\\\xff utf-8") != NULL);
+    vial_vm_config_free(config);
+}
+
+static void try_everything(void)
+{
+    struct vial_vm_config *config = NULL;
+    auto_free char *text = NULL;
+    int result = vial_vm_config_load_text(everything, sizeof(everything) - 1, &config, &err);
+    if (result == 0)
+        result = vial_vm_config_dump(config, &text, &err);
+    if (fault_was_hit() != (result < 0))
+        test_fail(__FILE__, __LINE__, "result %d with a failed allocation: %d", result, fault_was_hit());
+    vial_vm_config_free(config);
+}
+
+TEST(everything_survives_no_memory)
+{
+    FOR_EACH_FAULT
+    try_everything();
+}

@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Tests of vmm/validate: every rule, with its exact error.
+ *
+ * Most cases are files: a JSON text, and the field, code, value, message and remedy that it must be refused with (or
+ * nothing, when it must be accepted). They are read with the scratch folder as the current one, in which prepare() has
+ * made what the texts name. What a file cannot say is built by hand below.
+ */
+#include "test.h"
+
+#include "base/alloc.h"
+#include "host/capacity.h"
+#include "vmm/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const struct host_capacity host = {.max_vcpus = 64, .memory_mib = 8192};
+static struct vial_error err;
+
+struct refusal {
+    const char *json;
+    enum vial_error_code code;
+    const char *field, *value, *message, *remedy;
+};
+
+static void make_socket(const char *path, int type)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, type, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        abort();
+    close(fd);
+}
+
+static void prepare(void)
+{
+    test_make_folder("root");
+    test_make_folder("data");
+    test_text_file("file", "x");
+    test_text_file("kernel.elf", "\x7f"
+                                 "ELF");
+    test_text_file("kernel.unknown", "no mark");
+    test_text_file("disk.img", "");
+    if (chdir(test_folder()) < 0)
+        abort();
+    make_socket("socket", SOCK_DGRAM);
+}
+
+static int check_json(const char *json)
+{
+    struct vial_vm_config *config = NULL;
+    memset(&err, 0, sizeof(err));
+    int result = vial_vm_config_load_text(json, strlen(json), &config, &err);
+    if (result == 0)
+        result = config_validate(config, &host, &err);
+    vial_vm_config_free(config);
+    return result;
+}
+
+static void check_refusals(const struct refusal *refusals, size_t count)
+{
+    prepare();
+    for (size_t i = 0; i < count; i++) {
+        const struct refusal *expected = &refusals[i];
+        int result = check_json(expected->json);
+        if (result >= 0 || err.code != (int)expected->code || strcmp(err.field, expected->field) != 0 ||
+            strcmp(err.value, expected->value) != 0 || strcmp(err.message, expected->message) != 0 ||
+            strcmp(err.remedy, expected->remedy) != 0)
+            test_fail(__FILE__, __LINE__,
+                      "%s\n#   %d %s\n#   field   %s\n#   value   %s\n#   message %s\n#   remedy  %s", expected->json,
+                      result, vial_error_code_name(err.code), err.field, err.value, err.message, err.remedy);
+    }
+}
+
+static void check_accepted(const char *const texts[], size_t count)
+{
+    prepare();
+    for (size_t i = 0; i < count; i++)
+        if (check_json(texts[i]) < 0)
+            test_fail(__FILE__, __LINE__, "%s\n#   %s: %s", texts[i], err.field, err.message);
+}
+
+TEST(machine)
+{
+    static const struct refusal refusals[] = {
+        {"{\"machine\": {\"vcpus\": 0}}", VIAL_ERROR_OUT_OF_RANGE, "machine.vcpus", "0",
+         "a machine needs at least one vCPU", "give at least 1"},
+        {"{\"machine\": {\"vcpus\": 65}}", VIAL_ERROR_OUT_OF_RANGE, "machine.vcpus", "65",
+         "65 vCPUs are more than the 64 that a machine can have on this host", "give at most 64"},
+        {"{\"machine\": {\"memory_mib\": 0}}", VIAL_ERROR_OUT_OF_RANGE, "machine.memory_mib", "0",
+         "a machine needs memory", "give at least 64; 512 is the default"},
+        {"{\"machine\": {\"memory_mib\": 63}}", VIAL_ERROR_OUT_OF_RANGE, "machine.memory_mib", "63",
+         "63 MiB are less than the 64 MiB that a kernel boots in", "give at least 64; 512 is the default"},
+        {"{\"machine\": {\"memory_mib\": 8193}}", VIAL_ERROR_OUT_OF_RANGE, "machine.memory_mib", "8193",
+         "8193 MiB are more than the 8192 MiB that this host can give", "give at most 8192"},
+        {"{\"machine\": {\"vcpus\": 4294967296}}", VIAL_ERROR_OUT_OF_RANGE, "machine.vcpus", "4294967296",
+         "4294967296 is not between 0 and 4294967295", "give a whole number from 0 to 4294967295"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(kernel)
+{
+    static const struct refusal refusals[] = {
+        {"{\"kernel\": {\"path\": \"gone\"}}", VIAL_ERROR_NOT_FOUND, "kernel.path", "gone", "gone does not exist",
+         "create it, or correct the path"},
+        {"{\"kernel\": {\"path\": \"\"}}", VIAL_ERROR_MISSING, "kernel.path", "", "it is empty",
+         "give the path of a kernel image, or leave it out"},
+        {"{\"kernel\": {\"path\": \"root\"}}", VIAL_ERROR_WRONG_KIND, "kernel.path", "root",
+         "root is not a regular file", "give the path of a regular file"},
+        {"{\"kernel\": {\"path\": \"kernel.unknown\"}}", VIAL_ERROR_INVALID, "kernel.format", "kernel.unknown",
+         "the format of kernel.unknown cannot be told: it carries no mark of a known format",
+         "name the format (raw, elf, pe-gz, image-bz2, image-gz, image-zstd), or give another image"},
+        {"{\"kernel\": {\"format\": \"elf\"}}", VIAL_ERROR_MISSING, "kernel.path", "",
+         "a kernel format is given, but no kernel", "give kernel.path, or leave kernel.format out"},
+        {"{\"kernel\": {\"path\": \"file\", \"format\": \"elv\"}}", VIAL_ERROR_INVALID, "kernel.format", "elv",
+         "\"elv\" is not one of auto, raw, elf, pe-gz, image-bz2, image-gz or image-zstd", "did you mean \"elf\"?"},
+        {"{\"kernel\": {\"path\": \"kernel.elf\", \"krunfw\": \"file\"}}", VIAL_ERROR_CONFLICT, "kernel.krunfw", "file",
+         "the kernel is given twice, as a file and inside a libkrunfw", "give one of kernel.path and kernel.krunfw"},
+        {"{\"kernel\": {\"krunfw\": \"gone\"}}", VIAL_ERROR_NOT_FOUND, "kernel.krunfw", "gone", "gone does not exist",
+         "create it, or correct the path"},
+        {"{\"kernel\": {\"initramfs\": \"gone\"}}", VIAL_ERROR_NOT_FOUND, "kernel.initramfs", "gone",
+         "gone does not exist", "create it, or correct the path"},
+        {"{\"kernel\": {\"init\": \"sbin/init\"}}", VIAL_ERROR_INVALID, "kernel.init", "sbin/init",
+         "the path of init must be absolute and hold neither spaces nor quotes",
+         "give an absolute path of the guest, such as /sbin/init"},
+        {"{\"kernel\": {\"init\": \"/a b\"}}", VIAL_ERROR_INVALID, "kernel.init", "/a b",
+         "the path of init must be absolute and hold neither spaces nor quotes",
+         "give an absolute path of the guest, such as /sbin/init"},
+        {"{\"kernel\": {\"cmdline\": \"a\\nb\"}}", VIAL_ERROR_INVALID, "kernel.cmdline", "a\\x0ab",
+         "it travels on the kernel command line, which cannot carry control or non-ASCII characters",
+         "use only characters from space to tilde here; arguments and environment in exec may hold any text"},
+        {"{\"kernel\": {\"cmdline\": \"caf\\u00e9\"}}", VIAL_ERROR_INVALID, "kernel.cmdline", "caf\xc3\xa9",
+         "it travels on the kernel command line, which cannot carry control or non-ASCII characters",
+         "use only characters from space to tilde here; arguments and environment in exec may hold any text"},
+        {"{\"kernel\": {\"cmdline\": \"a=\\\"b\"}}", VIAL_ERROR_INVALID, "kernel.cmdline", "a=\"b",
+         "a double quote without its partner would swallow the rest of the command line", "close the quotation"},
+        {"{\"kernel\": {\"cmdline\": \"quiet -- x\"}}", VIAL_ERROR_INVALID, "kernel.cmdline", "quiet -- x",
+         "the word -- would hand the rest of the command line to init",
+         "remove it; give the program's arguments in exec.args"},
+        {"{\"kernel\": {\"cmdline\": \"a\\u0000b\"}}", VIAL_ERROR_INVALID, "kernel.cmdline", "a",
+         "the text holds a NUL byte at offset 1", "remove the \\u0000: neither paths nor arguments can carry it"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(file_systems)
+{
+    static const struct refusal refusals[] = {
+        {"{\"root\": {\"path\": \"gone\"}}", VIAL_ERROR_NOT_FOUND, "root.path", "gone", "gone does not exist",
+         "create it, or correct the path"},
+        {"{\"root\": {}}", VIAL_ERROR_MISSING, "root.path", "", "it is not given", "give the path of a folder"},
+        {"{\"root\": {\"path\": \"file\"}}", VIAL_ERROR_WRONG_KIND, "root.path", "file", "file is not a folder",
+         "give the path of a folder"},
+        {"{\"fs\": [{\"path\": \"file/x\"}]}", VIAL_ERROR_NOT_FOUND, "fs[0].path", "file/x", "file/x does not exist",
+         "create it, or correct the path"},
+        {"{\"fs\": [{\"path\": \"data\", \"tag\": \"\"}]}", VIAL_ERROR_MISSING, "fs[0].tag", "", "it is empty",
+         "give a tag, or leave it out"},
+        {"{\"fs\": [{\"path\": \"data\", \"tag\": \"a-tag-with-more-than-thirty-six-letters\"}]}", VIAL_ERROR_INVALID,
+         "fs[0].tag", "a-tag-with-more-than-thirty-six-letters",
+         "a tag has at most 36 characters and neither spaces nor quotes", "use a short name, such as data"},
+        {"{\"fs\": [{\"path\": \"data\", \"tag\": \"\\u00e9\"}]}", VIAL_ERROR_INVALID, "fs[0].tag", "\xc3\xa9",
+         "it travels on the kernel command line, which cannot carry control or non-ASCII characters",
+         "use only characters from space to tilde here; arguments and environment in exec may hold any text"},
+        {"{\"fs\": [{\"path\": \"data\", \"dax_window_mib\": 3}]}", VIAL_ERROR_INVALID, "fs[0].dax_window_mib", "3",
+         "the DAX window is not a whole number of 2 MiB pages", "give a multiple of 2"},
+        {"{\"fs\": [{\"path\": \"data\", \"dax_window_mib\": 1048578}]}", VIAL_ERROR_OUT_OF_RANGE,
+         "fs[0].dax_window_mib", "1048578", "the DAX window is larger than 1 TiB", "give at most 1048576 (1 TiB)"},
+        {"{\"fs\": [{\"path\": \"data\", \"tag\": \"x\"}, {\"path\": \"root\", \"tag\": \"x\"}]}", VIAL_ERROR_DUPLICATE,
+         "fs[1].tag", "x", "fs[0].tag has the same tag",
+         "give each file system a tag of its own (fs<N> is the default of the N-th)"},
+        {"{\"root\": {\"path\": \"root\"}, \"fs\": [{\"path\": \"data\", \"tag\": \"/dev/root\"}]}",
+         VIAL_ERROR_DUPLICATE, "fs[0].tag", "/dev/root", "root.tag has the same tag",
+         "give each file system a tag of its own (fs<N> is the default of the N-th)"},
+        {"{\"fs\": [{\"path\": \"data\", \"tag\": \"fs1\"}], \"mapped_dirs\": [\"data:/d\"]}", VIAL_ERROR_DUPLICATE,
+         "mapped_dirs[0]", "fs1", "fs[0].tag has the same tag",
+         "give each file system a tag of its own (fs<N> is the default of the N-th)"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(mapped_dirs)
+{
+    static const struct refusal refusals[] = {
+        {"{\"mapped_dirs\": [\"gone:/x\"]}", VIAL_ERROR_NOT_FOUND, "mapped_dirs[0].host", "gone", "gone does not exist",
+         "create it, or correct the path"},
+        {"{\"mapped_dirs\": [{\"guest\": \"/x\"}]}", VIAL_ERROR_MISSING, "mapped_dirs[0].host", "", "it is not given",
+         "give the path of a folder"},
+        {"{\"mapped_dirs\": [{\"host\": \"data\"}]}", VIAL_ERROR_MISSING, "mapped_dirs[0].guest", "", "it is not given",
+         "give an absolute path of the guest"},
+        {"{\"mapped_dirs\": [\"data\"]}", VIAL_ERROR_SYNTAX, "mapped_dirs[0]", "data",
+         "\"data\" is not a pair of folders: it has no colon with an absolute path of the guest behind it",
+         "write HOST:GUEST or HOST:GUEST:ro, such as ./data:/data:ro"},
+        {"{\"mapped_dirs\": [{\"host\": \"data\", \"guest\": \"app\"}]}", VIAL_ERROR_INVALID, "mapped_dirs[0].guest",
+         "app", "a path of the guest must be absolute", "begin the path with /"},
+        {"{\"mapped_dirs\": [\"data:/app/../../etc\"]}", VIAL_ERROR_INVALID, "mapped_dirs[0].guest", "/app/../../etc",
+         "the path leaves the guest's root", "remove the .. that climbs above /"},
+        {"{\"mapped_dirs\": [\"data:/./\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[0].guest", "/./",
+         "a folder mapped at / would hide the root", "make that folder the root instead"},
+        {"{\"mapped_dirs\": [\"data:/app/./data\", \"root:/app/data/\"]}", VIAL_ERROR_DUPLICATE, "mapped_dirs[1].guest",
+         "/app/data/", "mapped_dirs[0] is mounted at /app/data already", "map each folder at a path of its own"},
+        {"{\"mapped_dirs\": [\"data:/var\", \"root:/var/log\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[1].guest",
+         "/var/log", "/var/log and /var (mapped_dirs[0]) lie one inside the other",
+         "map the two side by side; one mount would hide a part of the other"},
+        {"{\"mapped_dirs\": [\"data:/var/log\", \"root:/var\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[1].guest", "/var",
+         "/var and /var/log (mapped_dirs[0]) lie one inside the other",
+         "map the two side by side; one mount would hide a part of the other"},
+        {"{\"mapped_dirs\": [\"data:/a\\u0000b\"]}", VIAL_ERROR_INVALID, "mapped_dirs[0]", "data:/a",
+         "the text holds a NUL byte at offset 7", "remove the \\u0000: neither paths nor arguments can carry it"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(disks)
+{
+    static const struct refusal refusals[] = {
+        {"{\"disks\": [{\"format\": \"raw\"}]}", VIAL_ERROR_MISSING, "disks[0].path", "", "it is not given",
+         "give the path of a disk image or block device"},
+        {"{\"disks\": [{\"path\": \"gone\", \"format\": \"raw\"}]}", VIAL_ERROR_NOT_FOUND, "disks[0].path", "gone",
+         "gone does not exist", "create it, or correct the path"},
+        {"{\"disks\": [{\"path\": \"root\", \"format\": \"raw\"}]}", VIAL_ERROR_WRONG_KIND, "disks[0].path", "root",
+         "root is neither a regular file nor a block device", "give the path of a disk image or block device"},
+        {"{\"disks\": [{\"path\": \"disk.img\"}]}", VIAL_ERROR_MISSING, "disks[0].format", "",
+         "the disk's format is not given, and guessing it would let a guest choose it",
+         "name the format: raw, qcow2 or vmdk"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"qcow3\"}]}", VIAL_ERROR_INVALID, "disks[0].format",
+         "qcow3", "\"qcow3\" is not one of raw, qcow2 or vmdk", "did you mean \"qcow2\"?"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"vmdk\"}]}", VIAL_ERROR_UNSUPPORTED, "disks[0].read_only",
+         "false", "VMDK images can only be read", "set read_only, or convert the image to raw or qcow2"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"cache\": \"writethrough\"}]}",
+         VIAL_ERROR_INVALID, "disks[0].cache", "writethrough", "\"writethrough\" is not one of writeback or unsafe",
+         "use writeback or unsafe"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"sync\": \"fulll\"}]}", VIAL_ERROR_INVALID,
+         "disks[0].sync", "fulll", "\"fulll\" is not one of full, relaxed or none", "did you mean \"full\"?"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"id\": \"\"}]}", VIAL_ERROR_MISSING,
+         "disks[0].id", "", "it is empty", "give an id, or leave it out"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"id\": \"longer-than-20-letters\"}]}",
+         VIAL_ERROR_INVALID, "disks[0].id", "longer-than-20-letters",
+         "a disk id has at most 20 ASCII characters and no space, slash, quote or backslash",
+         "use letters, digits and dashes, such as data-1"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"id\": \"a/b\"}]}", VIAL_ERROR_INVALID,
+         "disks[0].id", "a/b", "a disk id has at most 20 ASCII characters and no space, slash, quote or backslash",
+         "use letters, digits and dashes, such as data-1"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"id\": \"vdb\"},"
+         " {\"path\": \"disk.img\", \"format\": \"raw\"}]}",
+         VIAL_ERROR_DUPLICATE, "disks[1].id", "vdb", "disks[0] has the same id",
+         "give each disk an id of its own (vda, vdb \xe2\x80\xa6 are the defaults in order)"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(net)
+{
+    static const struct refusal refusals[] = {
+        {"{\"net\": [{\"path\": \"socket\"}]}", VIAL_ERROR_MISSING, "net[0].kind", "", "it is not given",
+         "name the kind of network: unixgram, unixstream or tap"},
+        {"{\"net\": [{\"kind\": \"unixgram\"}]}", VIAL_ERROR_MISSING, "net[0].path", "",
+         "the network has neither a path nor a descriptor",
+         "give either the path of a socket or a connected descriptor"},
+        {"{\"net\": [{\"kind\": \"unixgram\", \"path\": \"gone\"}]}", VIAL_ERROR_NOT_FOUND, "net[0].path", "gone",
+         "gone does not exist", "create it, or correct the path"},
+        {"{\"net\": [{\"kind\": \"unixstream\", \"path\": \"file\"}]}", VIAL_ERROR_WRONG_KIND, "net[0].path", "file",
+         "file is not a socket", "start the network helper first"},
+        {"{\"net\": [{\"kind\": \"unixstream\", \"path\": \"socket\", \"vfkit\": true}]}", VIAL_ERROR_CONFLICT,
+         "net[0].vfkit", "true", "the VFKIT greeting exists only for a unixgram socket given by path",
+         "leave it out, or use unixgram with a path"},
+        {"{\"net\": [{\"kind\": \"unixgram\", \"fd\": 9999}]}", VIAL_ERROR_WRONG_KIND, "net[0].fd", "9999",
+         "descriptor 9999 is not open", "open it first and keep it open until it was added"},
+        {"{\"net\": [{\"kind\": \"tap\"}]}", VIAL_ERROR_MISSING, "net[0].path", "", "it is not given",
+         "give the name of the TAP device, such as tap0"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"sixteen-letters-\"}]}", VIAL_ERROR_INVALID, "net[0].path",
+         "sixteen-letters-",
+         "the name of a network device has at most 15 characters and no slash, colon, percent sign or space",
+         "give the name of the TAP device, such as tap0"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"../x\"}]}", VIAL_ERROR_INVALID, "net[0].path", "../x",
+         "the name of a network device has at most 15 characters and no slash, colon, percent sign or space",
+         "give the name of the TAP device, such as tap0"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"52:54:00\"}]}", VIAL_ERROR_SYNTAX, "net[0].mac",
+         "52:54:00", "\"52:54:00\" is not a MAC address: it is not six pairs of hex digits with colons between them",
+         "write it as in 52:54:00:12:34:56, or leave it out for a random one"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"01:00:00:00:00:00\"}]}", VIAL_ERROR_INVALID,
+         "net[0].mac", "01:00:00:00:00:00", "01:00:00:00:00:00 is a multicast address, which no device can have",
+         "clear the lowest bit of its first byte, as in 02:\xe2\x80\xa6"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"00:00:00:00:00:00\"}]}", VIAL_ERROR_INVALID,
+         "net[0].mac", "00:00:00:00:00:00", "the address is all zero",
+         "give an address, or leave it out for a random one"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"02:00:00:00:00:01\"},"
+         " {\"kind\": \"tap\", \"path\": \"tap1\", \"mac\": \"02:00:00:00:00:01\"}]}",
+         VIAL_ERROR_DUPLICATE, "net[1].mac", "02:00:00:00:00:01", "net[0] has the same address",
+         "give each network an address of its own"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"features\": [\"tso4\"]}]}", VIAL_ERROR_INVALID,
+         "net[0].features[0]", "tso4",
+         "\"tso4\" is not one of csum, guest-csum, guest-tso4, guest-tso6, guest-ufo, host-tso4, host-tso6 or host-ufo",
+         "did you mean \"guest-tso4\"?"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(tsi_and_ports)
+{
+    static const struct refusal refusals[] = {
+        {"{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80\", \"80:81\"]}", VIAL_ERROR_DUPLICATE,
+         "port_map[1]", "80", "the host's port is mapped already", "publish each port once"},
+        {"{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80\", \"81:80\"]}", VIAL_ERROR_DUPLICATE,
+         "port_map[1]", "80", "the guest's port is mapped already", "publish each port once"},
+        {"{\"port_map\": [\"80:0\"]}", VIAL_ERROR_OUT_OF_RANGE, "port_map[0]", "80:0",
+         "\"80:0\" is not a pair of ports: a port is not between 1 and 65535",
+         "write HOST:GUEST with numbers from 1 to 65535, such as 8080:80"},
+        {"{\"port_map\": [\"80\"]}", VIAL_ERROR_CONFLICT, "port_map", "",
+         "it has no effect while the guest's sockets do not reach the host",
+         "set machine.inet_hijack, or leave this out"},
+        {"{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80\"], \"net\": [{\"kind\": \"tap\", \"path\": "
+         "\"t\"}]}",
+         VIAL_ERROR_CONFLICT, "port_map", "", "the port map belongs to TSI, and this machine has a network device",
+         "publish ports at the network's helper (passt, gvproxy)"},
+        {"{\"machine\": {\"inet_hijack\": true}, \"tsi\": {\"assigned_ip\": \"127.0.0\"}}", VIAL_ERROR_SYNTAX,
+         "tsi.assigned_ip", "127.0.0", "\"127.0.0\" is not an IPv4 address", "write it as in 127.0.0.2"},
+        {"{\"tsi\": {\"local_only\": true}}", VIAL_ERROR_CONFLICT, "tsi.local_only", "",
+         "it has no effect while the guest's sockets do not reach the host",
+         "set machine.inet_hijack, or leave this out"},
+        {"{\"tsi\": {\"assigned_ip\": \"127.0.0.2\"}}", VIAL_ERROR_CONFLICT, "tsi.assigned_ip", "",
+         "it has no effect while the guest's sockets do not reach the host",
+         "set machine.inet_hijack, or leave this out"},
+        {"{\"vsock_ports\": [{\"path\": \"v\"}]}", VIAL_ERROR_OUT_OF_RANGE, "vsock_ports[0].port", "0",
+         "0 and 4294967295 are not ports", "give a port from 1 to 4294967294"},
+        {"{\"vsock_ports\": [{\"port\": 1}]}", VIAL_ERROR_MISSING, "vsock_ports[0].path", "", "it is not given",
+         "give the path of a Unix socket"},
+        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"v\"}, {\"port\": 1, \"path\": \"w\"}]}", VIAL_ERROR_DUPLICATE,
+         "vsock_ports[1].port", "1", "an earlier vsock port has the same number", "use each port once"},
+        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"socket\", \"listen\": true}]}", VIAL_ERROR_DUPLICATE,
+         "vsock_ports[0].path", "socket", "socket exists already",
+         "remove it, if no other machine uses it, or choose another path"},
+        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"gone/v\", \"listen\": true}]}", VIAL_ERROR_NOT_FOUND,
+         "vsock_ports[0].path", "gone/v", "the folder gone does not exist",
+         "create the folder first, or correct the path"},
+        {"{\"vsock_ports\": [{\"port\": 1, \"path\": "
+         "\"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+         "01234567\"}]}",
+         VIAL_ERROR_TOO_BIG, "vsock_ports[0].path",
+         "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+         "01234567",
+         "the path of a Unix socket is longer than 107 bytes", "use a shorter path, or a relative one"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(console)
+{
+    static const struct refusal refusals[] = {
+        {"{\"console\": {\"output\": \"gone/log\"}}", VIAL_ERROR_NOT_FOUND, "console.output", "gone/log",
+         "the folder gone does not exist", "create the folder first, or correct the path"},
+        {"{\"console\": {\"output\": \"root\"}}", VIAL_ERROR_WRONG_KIND, "console.output", "root", "root is a folder",
+         "give the path of a file"},
+        {"{\"console\": {\"ports\": [{\"input_fd\": 0}]}}", VIAL_ERROR_MISSING, "console.ports[0].name", "",
+         "it is not given", "give the port a name"},
+        {"{\"console\": {\"ports\": [{\"name\": \"a b\", \"input_fd\": 0}]}}", VIAL_ERROR_INVALID,
+         "console.ports[0].name", "a b", "a port's name has at most 64 ASCII characters and no space, slash or quote",
+         "use letters, digits, dots and dashes, such as agent.0"},
+        {"{\"console\": {\"ports\": [{\"name\": \"a\"}]}}", VIAL_ERROR_MISSING, "console.ports[0].input_fd", "",
+         "the port has no descriptor", "give input_fd, output_fd or both"},
+        {"{\"console\": {\"ports\": [{\"name\": \"a\", \"input_fd\": 0}, {\"name\": \"a\", \"input_fd\": 0}]}}",
+         VIAL_ERROR_DUPLICATE, "console.ports[1].name", "a", "console.ports[0] has the same name",
+         "give each port a name of its own"},
+        {"{\"console\": {\"ports\": [{\"name\": \"a\", \"input_fd\": 0, \"tty_fd\": 0}]}}", VIAL_ERROR_CONFLICT,
+         "console.ports[0].tty_fd", "0", "the port has a terminal and other descriptors",
+         "give tty_fd alone, or input_fd and output_fd"},
+        {"{\"console\": {\"gpu\": {}}}", VIAL_ERROR_UNSUPPORTED, "console.gpu", "", "a GPU is not in this build",
+         "leave it out"},
+        {"{\"console\": {\"sound\": true}}", VIAL_ERROR_UNSUPPORTED, "console.sound", "true",
+         "sound is not in this build", "leave it out"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(exec)
+{
+    static const struct refusal refusals[] = {
+        {"{\"exec\": {\"path\": \"\"}}", VIAL_ERROR_MISSING, "exec.path", "", "it is empty",
+         "give the path or the name of a program"},
+        {"{\"exec\": {\"args\": [\"x\"]}}", VIAL_ERROR_MISSING, "exec.path", "", "there are arguments, but no program",
+         "give the program in exec.path; exec.args begins behind it"},
+        {"{\"exec\": {\"path\": \"x\", \"args\": [\"a\\u0000\"]}}", VIAL_ERROR_INVALID, "exec.args[0]", "a",
+         "the text holds a NUL byte at offset 1", "remove the \\u0000: neither paths nor arguments can carry it"},
+        {"{\"exec\": {\"env\": {\"A=B\": \"c\"}}}", VIAL_ERROR_SYNTAX, "exec.env.A=B", "c",
+         "the name \"A=B\" of a variable is empty or holds =", "name the variable as in {\"LANG\": \"C.UTF-8\"}"},
+        {"{\"exec\": {\"env\": [\"A=B\"]}}", VIAL_ERROR_TYPE, "exec.env", "", "expected an object, found an array",
+         "write an object here"},
+        {"{\"exec\": {\"env\": {\"A\": 1}}}", VIAL_ERROR_TYPE, "exec.env.A", "1",
+         "expected a string, found a whole number", "write a string here"},
+        {"{\"exec\": {\"workdir\": \"tmp\"}}", VIAL_ERROR_INVALID, "exec.workdir", "tmp",
+         "a path of the guest must be absolute", "begin the path with /"},
+        {"{\"exec\": {\"rlimits\": [\"NOFILE=x:1\"]}}", VIAL_ERROR_SYNTAX, "exec.rlimits[0]", "NOFILE=x:1",
+         "\"NOFILE=x:1\" is not a resource limit: a limit is neither a number nor \"unlimited\"",
+         "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited"},
+        {"{\"exec\": {\"rlimits\": [\"NOFILE=2:1\"]}}", VIAL_ERROR_OUT_OF_RANGE, "exec.rlimits[0]", "NOFILE=2:1",
+         "\"NOFILE=2:1\" is not a resource limit: its soft limit is above its hard limit",
+         "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited"},
+        {"{\"exec\": {\"rlimits\": [\"NOFILE=1:1\", \"7=2:2\"]}}", VIAL_ERROR_DUPLICATE, "exec.rlimits[1]", "NOFILE",
+         "exec.rlimits[0] limits the same resource", "give each resource one limit"},
+        {"{\"exec\": {\"uid\": 4294967295}}", VIAL_ERROR_OUT_OF_RANGE, "exec.uid", "4294967295",
+         "4294967295 stands for no user", "give a number up to 4294967294"},
+        {"{\"exec\": {\"gid\": 4294967295}}", VIAL_ERROR_OUT_OF_RANGE, "exec.gid", "4294967295",
+         "4294967295 stands for no group", "give a number up to 4294967294"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(shape_of_the_file)
+{
+    static const struct refusal refusals[] = {
+        {"{\"machien\": {}}", VIAL_ERROR_UNKNOWN_KEY, "machien", "", "\"machien\" is not a known key",
+         "did you mean \"machine\"?"},
+        {"{\"machine\": {\"cpus\": 1}}", VIAL_ERROR_UNKNOWN_KEY, "machine.cpus", "1", "\"cpus\" is not a known key",
+         "did you mean \"vcpus\"?"},
+        {"{\"machine\": []}", VIAL_ERROR_TYPE, "machine", "", "expected an object, found an array",
+         "write an object here"},
+        {"{\"disks\": {}}", VIAL_ERROR_TYPE, "disks", "", "expected an array, found an object", "write an array here"},
+        {"{\"machine\": {\"vcpus\": \"2\"}}", VIAL_ERROR_TYPE, "machine.vcpus", "2",
+         "expected a whole number, found a string", "write a whole number here"},
+        {"{\"log_level\": \"verbose\"}", VIAL_ERROR_INVALID, "log_level", "verbose",
+         "\"verbose\" is not one of off, error, warn, info, debug or trace",
+         "use off, error, warn, info, debug or trace"},
+        {"{", VIAL_ERROR_SYNTAX, "", "", "line 1, column 1: string or '}' expected near end of file",
+         "make it valid JSON (RFC 8259: no comments, no trailing commas, every key once)"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(right_configurations_are_accepted)
+{
+    static const char *const texts[] = {
+        "{}",
+        "{\"machine\": {\"vcpus\": 64, \"memory_mib\": 8192}}",
+        "{\"kernel\": {\"path\": \"kernel.elf\"}}",
+        "{\"kernel\": {\"path\": \"kernel.unknown\", \"format\": \"raw\", \"cmdline\": \"a=\\\"b c\\\" quiet--x\"}}",
+        "{\"root\": {\"path\": \"root\"}, \"fs\": [{\"path\": \"data\"}, {\"path\": \"data\"}]}",
+        "{\"mapped_dirs\": [\"data:/var\", \"data:/variety\", \"root:/app/./data\", \"root:/etc//config\"]}",
+        "{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\"}, {\"path\": \"disk.img\", \"format\": \"vmdk\","
+        " \"read_only\": true}]}",
+        "{\"net\": [{\"kind\": \"unixgram\", \"path\": \"socket\", \"vfkit\": true}, {\"kind\": \"tap\", \"path\": "
+        "\"t\"}]}",
+        "{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80:80\", \"81:81\"], \"tsi\": {\"local_only\": true}}",
+        "{\"vsock_ports\": [{\"port\": 1, \"path\": \"later\"}, {\"port\": 2, \"path\": \"new\", \"listen\": true}]}",
+        "{\"console\": {\"output\": \"log\", \"ports\": [{\"name\": \"a\", \"input_fd\": 0, \"output_fd\": 1}]}}",
+        "{\"exec\": {\"path\": \"sh\", \"args\": [\"\\u00e9\\n\"], \"env\": {\"\\u00e9\": \"\\n\"}, \"workdir\": "
+        "\"/\"}}",
+    };
+    check_accepted(texts, array_length(texts));
+}
+
+/* ---- what a file cannot say ---- */
+
+static struct vial_vm_config *config_new(void)
+{
+    struct vial_vm_config *config = NULL;
+    if (vial_vm_config_new(&config, &err) < 0)
+        abort();
+    return config;
+}
+
+static void expect(struct vial_vm_config *config, const char *field, const char *message)
+{
+    memset(&err, 0, sizeof(err));
+    int result = config_validate(config, &host, &err);
+    if (result >= 0 || strcmp(err.field, field) != 0 || strcmp(err.message, message) != 0 || err.remedy[0] == '\0')
+        test_fail(__FILE__, __LINE__, "%d %s: %s (expected %s: %s)", result, err.field, err.message, field, message);
+    vial_vm_config_free(config);
+}
+
+TEST(custom_backends_must_be_complete)
+{
+    struct vial_fs_ops fs_ops = {.size = sizeof(fs_ops)};
+    struct vial_net_ops net_ops = {.size = sizeof(net_ops)};
+    struct vial_console_ops console_ops = {.size = sizeof(console_ops)};
+    struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    struct vial_vm_config *config = config_new();
+    fs.ops = &fs_ops;
+    CHECK_INT(vial_vm_config_set_root(config, &fs, &err), 0);
+    expect(config, "root.ops", "the custom backend has no lookup");
+    config = config_new();
+    fs.path = "/";
+    CHECK_INT(vial_vm_config_set_root(config, &fs, &err), 0);
+    expect(config, "root.path", "the file system has both a path and a custom backend");
+    config = config_new();
+    net.kind = VIAL_NET_CUSTOM;
+    net.ops = &net_ops;
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].ops", "the custom backend is not complete");
+    config = config_new();
+    port.name = "p";
+    port.kind = VIAL_CONSOLE_PORT_CUSTOM;
+    port.ops = &console_ops;
+    CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
+    expect(config, "console.ports[0].ops", "the custom backend is not complete");
+}
+
+TEST(numbers_outside_their_enumerations)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    net.kind = 9;
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].kind", "it is not a kind of network");
+    config = config_new();
+    net.kind = VIAL_NET_TAP;
+    net.path = "tap0";
+    net.features = 1u << 31;
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].features", "it holds bits that are no offload");
+    config = config_new();
+    port.name = "p";
+    port.kind = 9;
+    CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
+    expect(config, "console.ports[0].kind", "it is not a kind of console port");
+    config = config_new();
+    kernel.path = "/proc/self/exe";
+    kernel.format = 9;
+    CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
+    expect(config, "kernel.format", "it is not a kernel format");
+    for (int which = 0; which < 3; which++) {
+        static const char *const fields[] = {"disks[0].format", "disks[0].cache", "disks[0].sync"};
+        static const char *const messages[] = {"it is not a disk format", "it is not a cache mode",
+                                               "it is not a sync mode"};
+        config = config_new();
+        disk.path = "/proc/self/exe";
+        disk.read_only = true;
+        disk.format = which == 0 ? -7 : VIAL_DISK_RAW;
+        disk.cache = which == 1 ? 7 : 0;
+        disk.sync = which == 2 ? 7 : 0;
+        CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
+        expect(config, fields[which], messages[which]);
+    }
+}
+
+TEST(descriptors_must_be_of_the_right_kind)
+{
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    struct vial_vm_config *config = config_new();
+    int pair[2];
+    CHECK_INT(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair), 0);
+    net.kind = VIAL_NET_UNIXGRAM;
+    net.fd = pair[0];
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    CHECK_INT(config_validate(config, &host, &err), 0);
+    vial_vm_config_free(config);
+    config = config_new();
+    net.kind = VIAL_NET_UNIXSTREAM;
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].fd", "the descriptor is not a Unix stream socket");
+    config = config_new();
+    net.path = "/x";
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].path", "the network has both a path and a descriptor");
+    config = config_new();
+    port.name = "p";
+    port.kind = VIAL_CONSOLE_PORT_TTY;
+    port.tty_fd = pair[0];
+    CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
+    expect(config, "console.ports[0].tty_fd", "the descriptor is not a terminal");
+    close(pair[0]);
+    close(pair[1]);
+}
+
+TEST(environment_entries_need_a_name)
+{
+    static const char *const without_equals[] = {"A=b", "B", NULL}, *const without_name[] = {"=b", NULL};
+    struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
+    struct vial_vm_config *config = config_new();
+    exec.env = without_equals;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+    expect(config, "exec.env[1]", "an entry of the environment has no =");
+    config = config_new();
+    exec.env = without_name;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+    expect(config, "exec.env[0]", "an entry of the environment has no name before its =");
+}
+
+TEST(files_this_user_may_not_open)
+{
+    if (geteuid() == 0 && seteuid(65534) < 0)
+        abort();
+    struct vial_vm_config *config = config_new();
+    struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
+    kernel.path = "/etc/shadow";
+    CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
+    expect(config, "kernel.path", "/etc/shadow cannot be read by this user");
+    config = config_new();
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    disk.path = "/etc/passwd";
+    disk.format = VIAL_DISK_RAW;
+    CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
+    expect(config, "disks[0].path", "/etc/passwd cannot be written by this user");
+    if (getuid() == 0 && seteuid(0) < 0)
+        abort();
+}
+
+TEST(too_many_devices_altogether)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    net.kind = VIAL_NET_TAP;
+    net.path = "tap0";
+    for (int i = 0; i < 197; i++)
+        CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "machine", "these are more devices than a machine has interrupts for");
+}
+
+TEST(validation_survives_no_memory)
+{
+    prepare();
+    struct vial_vm_config *config = config_new();
+    CHECK_INT(vial_vm_config_add_mapped_dir_text(config, "data:/a", &err), 0);
+    CHECK_INT(vial_vm_config_add_mapped_dir_text(config, "root:/b", &err), 0);
+    FOR_EACH_FAULT
+    CHECK_INT(config_validate(config, &host, &err), fault_was_hit() ? -ENOMEM : 0);
+    vial_vm_config_free(config);
+}
+
+TEST(the_real_host_is_asked)
+{
+    struct vial_vm_config *config = config_new();
+    CHECK_INT(vial_vm_config_validate(config, &err), 0);
+    config->machine.memory_mib = UINT64_C(1) << 40;
+    CHECK_INT(vial_vm_config_validate(config, &err), -ERANGE);
+    CHECK_TEXT(err.field, "machine.memory_mib");
+    vial_vm_config_free(config);
+}
