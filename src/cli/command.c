@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The command line's frame: dispatch, options, printing, failing.
+ *
+ * Results go to stdout, everything about them to stderr. Texts that came from elsewhere are escaped before they reach a
+ * terminal (struct vial_error does it on its way in).
+ *
+ * Invariants: (1) a wrong command or option names the one that was probably meant. (2) no escape sequence is written to
+ * anything but a terminal, nor when NO_COLOR is set. (3) output that could not be written is an error.
+ *
+ * Trust: arguments are the user's own; file contents are not.
+ */
+#include "cli/command.h"
+
+#include "base/error.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const struct palette *palette_for(FILE *stream)
+{
+    static const struct palette plain = {"", "", "", "", "", ""};
+    static const struct palette coloured = {"\033[1m", "\033[31m", "\033[32m", "\033[33m", "\033[2m", "\033[0m"};
+    const char *no_color = getenv("NO_COLOR"), *terminal = getenv("TERM");
+    bool is_wanted = (no_color == NULL || no_color[0] == '\0') && terminal != NULL && strcmp(terminal, "dumb") != 0;
+    return is_wanted && isatty(fileno(stream)) == 1 ? &coloured : &plain;
+}
+
+int finish_output(int status)
+{
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return status;
+    fprintf(stderr, "vial: cannot write to standard output: %s\n", strerror(errno));
+    return EXIT_OURS;
+}
+
+int print_json(json_t *document, int status)
+{
+    bool is_written = document != NULL && json_dumpf(document, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
+    json_decref(document);
+    if (is_written)
+        return finish_output(status);
+    fprintf(stderr, "vial: cannot write the result as JSON\n");
+    return EXIT_OURS;
+}
+
+json_t *error_to_json(const struct vial_error *error)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "code", vial_error_code_name(error->code), "phase",
+                     vial_phase_name(error->phase), "field", error->field, "value", error->value, "message",
+                     error->message, "remedy", error->remedy, "errno", error->os_error);
+}
+
+void print_error(const char *subject, const struct vial_error *error)
+{
+    const struct palette *colour = palette_for(stderr);
+    char safe[256] = "";
+    if (subject != NULL)
+        text_escape(safe, sizeof(safe), subject, strlen(subject), "");
+    fprintf(stderr, "%s%s%serror:%s %s%s%s\n", safe, subject != NULL ? ": " : "", colour->red, colour->off,
+            error->field, error->field[0] != '\0' ? ": " : "", error->message);
+    if (error->remedy[0] != '\0')
+        fprintf(stderr, "  %s->%s %s\n", colour->bold, colour->off, error->remedy);
+}
+
+/* ---- help ---- */
+
+static void print_table(const struct command *table, const char *path, FILE *stream)
+{
+    const struct palette *colour = palette_for(stream);
+    fprintf(stream, "%susage:%s %s COMMAND [OPTIONS]\n\ncommands:\n", colour->bold, colour->off, path);
+    for (const struct command *command = table; command->name != NULL; command++)
+        fprintf(stream, "  %s%-10s%s %s\n", colour->bold, command->name, colour->off, command->summary);
+    fprintf(stream, "\n%s COMMAND --help says more about one.\n", path);
+}
+
+static void print_help(const struct command *command, FILE *stream)
+{
+    const struct palette *colour = palette_for(stream);
+    fprintf(stream, "%susage:%s %s %s\n\n%s.\n\n%s", colour->bold, colour->off, command->path, command->arguments,
+            command->summary, command->help);
+}
+
+static int refuse_usage(const char *path, const char *message, const char *word, const char *meant)
+{
+    char safe[128];
+    text_escape(safe, sizeof(safe), word, strlen(word), "");
+    fprintf(stderr, "%s: %s%s\n", path, message, safe);
+    if (meant != NULL)
+        fprintf(stderr, "  -> did you mean %s?\n", meant);
+    else
+        fprintf(stderr, "  -> see %s --help\n", path);
+    return EXIT_OURS;
+}
+
+int command_dispatch(const struct command *table, const char *path, int argc, char *argv[])
+{
+    enum { most_commands = 32 };
+    if (argc < 2) {
+        print_table(table, path, stderr);
+        return EXIT_OURS;
+    }
+    const char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+        if (argc > 2 && word[0] == 'h') { /* help COMMAND is COMMAND --help */
+            char help[] = "--help";
+            char *swapped[] = {argv[0], argv[2], help, NULL};
+            return command_dispatch(table, path, 3, swapped);
+        }
+        print_table(table, path, stdout);
+        return finish_output(EXIT_YES);
+    }
+    const char *names[most_commands + 1] = {NULL};
+    for (size_t i = 0; table[i].name != NULL && i < most_commands; i++) {
+        const struct command *command = &table[i];
+        names[i] = command->name;
+        if (strcmp(word, command->name) != 0)
+            continue;
+        return command->children != NULL ? command_dispatch(command->children, command->path, argc - 1, argv + 1)
+                                         : command->run(command, argc - 1, argv + 1);
+    }
+    return refuse_usage(path, "there is no command ", word, text_nearest(word, names));
+}
+
+int command_options(const struct command *command, int argc, char *argv[], int min_operands, int max_operands,
+                    bool *ret_is_json)
+{
+    static const struct option options[] = {
+        {"help", no_argument, NULL, 'h'}, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    static const char *const names[] = {"--help", "--json", NULL};
+    int option;
+    *ret_is_json = false;
+    opterr = 0;
+    optind = 0; /* start over: glibc then also forgets where it was inside a word */
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        const char *word = argv[optind > 1 ? optind - 1 : 1];
+        switch (option) {
+        case 'h':
+            print_help(command, stdout);
+            return finish_output(EXIT_YES) == EXIT_YES ? -1 : -2;
+        case 'j':
+            *ret_is_json = true;
+            break;
+        default:
+            refuse_usage(command->path, "there is no option ", word, text_nearest(word, names));
+            return -2;
+        }
+    }
+    if (argc - optind < min_operands) {
+        refuse_usage(command->path, "an operand is missing: ", command->arguments, NULL);
+        return -2;
+    }
+    if (argc - optind > max_operands) {
+        refuse_usage(command->path, "there is one operand too many: ", argv[optind + max_operands], NULL);
+        return -2;
+    }
+    return optind;
+}

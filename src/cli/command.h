@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The command line's frame: one table of commands, one way to read options, to print, to fail. */
+#ifndef CLI_COMMAND_H
+#define CLI_COMMAND_H
+
+#include "base/json.h"
+#include "vial/base.h"
+
+#include <stdio.h>
+
+enum {
+    EXIT_YES = 0,
+    EXIT_NO = 1,     /* the question was answered, and the answer is no */
+    EXIT_OURS = 125, /* vial itself could not do what it was asked (wrong options, no memory, …) */
+};
+
+struct command {
+    const char *name;
+    const char *arguments; /* as in "[--json] FILE" */
+    const char *summary;   /* one line */
+    const char *help;      /* what --help says below the summary; ends with a newline */
+    int (*run)(const struct command *command, int argc, char *argv[]); /* argv[0] is the command's own name */
+    const struct command *children; /* subcommands instead of run; ends with a NULL name */
+    const char *path;               /* the whole name, as in "vial vm check" */
+};
+
+extern const struct command command_doctor, command_vm;
+
+/* Finds the command in the table and runs it; `path` is what stands before it, for messages. */
+int command_dispatch(const struct command *table, const char *path, int argc, char *argv[]);
+
+/* Reads the options of a command that knows --json, --help and operands. Returns the index of the first operand, -1
+ * after --help (done), -2 after an error that was reported. */
+int command_options(const struct command *command, int argc, char *argv[], int min_operands, int max_operands,
+                    bool *ret_is_json);
+
+/* What is printed goes through these. Colours are empty strings unless the stream is a terminal and NO_COLOR is unset. */
+struct palette {
+    const char *bold, *red, *green, *yellow, *dim, *off;
+};
+const struct palette *palette_for(FILE *stream);
+
+/* Prints the document on stdout with a newline behind it and releases it: the exit status, EXIT_OURS when it fails. */
+int print_json(json_t *document, int status);
+
+/* What failed, where and what to do, on stderr. `subject` (a file, say) may be NULL. */
+void print_error(const char *subject, const struct vial_error *error);
+json_t *error_to_json(const struct vial_error *error);
+
+/* Flushes stdout: `status`, or EXIT_OURS with a message when something did not reach it. */
+int finish_output(int status);
+
+#endif

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/* vial: the command.
+ *
+ *     vial [--log-level LEVEL] [--log-style STYLE] COMMAND …
+ *
+ * One file a subcommand, one table that names them. Options before the command set up logging to stderr.
+ */
+#include "cli/command.h"
+
+#include "base/log.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static int run_version(const struct command *command, int argc, char *argv[])
+{
+    bool is_json = false;
+    int first = command_options(command, argc, argv, 0, 0, &is_json);
+    if (first < 0)
+        return first == -1 ? EXIT_YES : EXIT_OURS;
+    if (is_json)
+        return print_json(json_pack("{s:s}", "version", vial_version()), EXIT_YES);
+    printf("vial %s\n", vial_version());
+    return finish_output(EXIT_YES);
+}
+
+static const struct command command_version = {
+    .name = "version",
+    .path = "vial version",
+    .arguments = "[--json]",
+    .summary = "Print the version",
+    .help = "  --json   as JSON\n",
+    .run = run_version,
+};
+
+/* Takes --name VALUE or --name=VALUE from the front of argv; the number of words taken, 0 when it is not there. */
+static int take_option(const char *name, int argc, char *argv[], const char **ret_value)
+{
+    size_t length = strlen(name);
+    if (argc < 1 || strncmp(argv[0], name, length) != 0)
+        return 0;
+    if (argv[0][length] == '=') {
+        *ret_value = argv[0] + length + 1;
+        return 1;
+    }
+    if (argv[0][length] != '\0' || argc < 2)
+        return 0;
+    *ret_value = argv[1];
+    return 2;
+}
+
+static int set_up_log(const char *level_name, const char *style_name)
+{
+    static const char *const styles[] = {"auto", "always", "never"};
+    enum vial_log_level level = VIAL_LOG_OFF;
+    struct vial_error error = {0};
+    int style = 0;
+    while (style < 3 && strcmp(style_name, styles[style]) != 0)
+        style++;
+    if (style == 3 || log_level_from_name(level_name, &level) < 0) {
+        fprintf(stderr, "vial: %s is no log %s\n  -> use %s\n", style == 3 ? style_name : level_name,
+                style == 3 ? "style" : "level",
+                style == 3 ? "auto, always or never" : "off, error, warn, info, debug or trace");
+        return EXIT_OURS;
+    }
+    if (level != VIAL_LOG_OFF && vial_log_to_fd(STDERR_FILENO, level, style, &error) < 0) {
+        print_error("vial", &error);
+        return EXIT_OURS;
+    }
+    return EXIT_YES;
+}
+
+int main(int argc, char *argv[])
+{
+    const struct command table[] = {command_doctor, command_vm, command_version, {.name = NULL}};
+    const char *level = "off", *style = "auto";
+    char *program = argv[0];
+    int taken = 0;
+    do {
+        taken = take_option("--log-level", argc - 1, argv + 1, &level);
+        if (taken == 0)
+            taken = take_option("--log-style", argc - 1, argv + 1, &style);
+        argc -= taken;
+        argv += taken;
+    } while (taken > 0);
+    argv[0] = program;
+    int status = set_up_log(level, style);
+    if (status != EXIT_YES)
+        return status;
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+        static char version[] = "version";
+        argv[1] = version;
+    }
+    return command_dispatch(table, "vial", argc, argv);
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Where the project's own guest kernels are.
+ *
+ * A folder of kernels holds kvm-x86_64/vmlinux and uml/linux. The first folder that has the file wins.
+ *
+ * Invariants: (1) a path is only reported when the file could be read by this user.
+ *
+ * Trust: environment variables are the caller's own.
+ */
+#include "host/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+const char *const host_engine_names[HOST_ENGINE_COUNT] = {"kvm", "uml"};
+
+static const char *const files[HOST_ENGINE_COUNT] = {"/kvm-x86_64/vmlinux", "/uml/linux"};
+
+static bool try_folder(const char *root, const char *folder, const char *rest, enum host_engine engine,
+                       struct host_path *ret_path)
+{
+    if (folder == NULL || folder[0] != '/') /* unset, or relative, which means nothing here (XDG base directories) */
+        return false;
+    struct host_path whole = host_path_join(folder, rest);
+    whole = host_path_join(whole.text, files[engine]);
+    *ret_path = host_path_join(root, whole.text);
+    return access(ret_path->text, engine == HOST_ENGINE_UML ? R_OK | X_OK : R_OK) == 0;
+}
+
+bool host_kernel_find(const char *root, enum host_engine engine, struct host_path *ret_path)
+{
+    ret_path->text[0] = '\0';
+    if (try_folder(root, getenv("VIAL_KERNELS"), "", engine, ret_path) ||
+        try_folder(root, VIAL_KERNEL_FOLDER, "", engine, ret_path))
+        return true;
+    const char *cache = getenv("XDG_CACHE_HOME");
+    if (cache != NULL && cache[0] == '/')
+        return try_folder(root, cache, "/vial/kernel", engine, ret_path);
+    return try_folder(root, getenv("HOME"), "/.cache/vial/kernel", engine, ret_path);
+}
