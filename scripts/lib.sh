@@ -25,8 +25,9 @@ die() {
 
 # The folder for what is expensive to make again. It may be deleted at any time.
 cache_dir() {
-	local dir="${XDG_CACHE_HOME:-$HOME/.cache}/vial${1:+/$1}"
-	mkdir -p -m 0700 "$dir" || die "cannot create the cache folder $dir"
+	local top="${XDG_CACHE_HOME:-$HOME/.cache}/vial"
+	local dir="$top${1:+/$1}"
+	{ mkdir -p "$dir" && chmod 0700 "$top"; } || die "cannot create the cache folder $dir"
 	printf '%s\n' "$dir"
 }
 

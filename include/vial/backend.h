@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Backends that the embedding program supplies itself: a file system, a network, a console port.
  *
- * A backend is a table of functions and a pointer that is handed to each of them. The table is copied when it is given to
- * a configuration; the pointer must stay valid until the machine has ended and `release` was called, once, on any thread.
- * Functions return 0 or a negative errno (Linux numbers: they reach the guest); a member that is NULL answers -ENOSYS.
+ * A backend is a table of functions and a pointer that is handed to each of them. The table is copied when it is
+ * given to a configuration; the pointer must stay valid until the machine has ended and `release` was called, once,
+ * on any thread. Functions return 0 or a negative errno (Linux numbers: they reach the guest); a member that is NULL
+ * answers -ENOSYS.
  *
  * Trust: names, offsets, sizes and ids come from a hostile guest. Vial has checked what it can: a name is one path
  * component without '/' or NUL and is neither "." nor "..", sizes are at most 1 MiB, and a node was handed out by this

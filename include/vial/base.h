@@ -2,8 +2,9 @@
 /* What every public header of Vial shares: errors, logging, the version.
  *
  * Every fallible call returns 0 or a negative errno and takes a `struct vial_error *` as its last argument. The struct
- * belongs to the caller (the stack is a good place), may be NULL, is written only on failure, and owns no memory: it can
- * be copied, kept and thrown away. Its strings hold no control characters, whatever the input that caused the error.
+ * belongs to the caller (the stack is a good place), may be NULL, is written only on failure, and owns no memory: it
+ * can be copied, kept and thrown away. Its strings hold no control characters, whatever the input that caused the
+ * error.
  *
  * Option structs start with their own size. Initialise them with their macro, then set what differs from the defaults:
  *

@@ -13,8 +13,8 @@
  *     vial_vm_config_free(config);
  *
  * A call that sets or adds copies what it is given: strings, arrays, tables of functions, and descriptors (which it
- * duplicates). It checks form only: text that does not follow its grammar, limits of the library, memory. What must hold
- * between settings, and between them and the host, is checked by vial_vm_config_validate, which touches nothing.
+ * duplicates). It checks form only: text that does not follow its grammar, limits of the library, memory. What must
+ * hold between settings, and between them and the host, is checked by vial_vm_config_validate, which touches nothing.
  *
  * A configuration is not thread-safe: use it on one thread at a time.
  */
@@ -35,8 +35,8 @@ VIAL_API int vial_vm_config_new(struct vial_vm_config **ret_config, struct vial_
 /* Accepts NULL and returns NULL. Closes the descriptors it had duplicated and releases custom backends. */
 VIAL_API struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config);
 
-/* A configuration from a JSON file ("-": standard input) or text; docs/CONFIG.md has the keys. Unknown keys are refused.
- * Relative paths are taken as they stand, from the current folder. */
+/* A configuration from a JSON file ("-": standard input) or text; docs/CONFIG.md has the keys. Unknown keys are
+ * refused. Relative paths are taken as they stand, from the current folder. */
 VIAL_API int vial_vm_config_load_file(const char *path, struct vial_vm_config **ret_config, struct vial_error *err);
 VIAL_API int vial_vm_config_load_text(const char *json, size_t length, struct vial_vm_config **ret_config,
                                       struct vial_error *err);
@@ -299,7 +299,8 @@ struct vial_console_port_options {
 VIAL_API int vial_vm_config_add_console_port(struct vial_vm_config *config,
                                              const struct vial_console_port_options *options, struct vial_error *err);
 
-/* Accepted for the sake of programs that configure them; a configuration with either does not validate in this build. */
+/* Accepted for the sake of programs that configure them; a configuration with either does not validate in this
+ * build. */
 struct vial_gpu_options {
     size_t size;
     uint64_t shared_memory_mib;
@@ -316,8 +317,8 @@ VIAL_API int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_
 
 /* ---- what runs in the guest ---- */
 
-/* Path, arguments, environment and working directory travel over a channel of their own, not on the kernel command line:
- * any bytes but NUL, of any ordinary length. */
+/* Path, arguments, environment and working directory travel over a channel of their own, not on the kernel command
+ * line: any bytes but NUL, of any ordinary length. */
 struct vial_exec_options {
     size_t size;
     const char *path;        /* of the guest, or a name looked up in PATH */

@@ -4,8 +4,8 @@
  * Capacity doubles, never past the limit plus the NUL. The limit is the caller's answer to "how much may somebody else
  * make me store": every buffer has one.
  *
- * Invariants: (1) length <= limit and length < capacity whenever data is set. (2) data[length] is NUL. (3) once error is
- * set, length does not change.
+ * Invariants: (1) length <= limit and length < capacity whenever data is set. (2) data[length] is NUL. (3) once error
+ * is set, length does not change.
  *
  * Trust: contents and lengths may be hostile, the limit is ours.
  */

@@ -36,7 +36,8 @@ int buffer_format(struct buffer *buffer, const char *format, ...) __attribute__(
 char *buffer_reserve(struct buffer *buffer, size_t length);
 void buffer_commit(struct buffer *buffer, size_t length);
 
-/* The content as a string that the caller frees (never NULL on success), the buffer empty again; NULL after an error. */
+/* The content as a string that the caller frees (never NULL on success), the buffer empty again; NULL after an
+ * error. */
 char *buffer_steal(struct buffer *buffer);
 void buffer_free(struct buffer *buffer);
 

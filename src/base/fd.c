@@ -4,7 +4,8 @@
  * openat2 lets the kernel resolve a path that somebody else chose without ever leaving a folder, whatever is renamed or
  * linked at the same time; no check of the path's text could promise that.
  *
- * Invariants: (1) every descriptor made here is close-on-exec. (2) a short read or write and EINTR never reach a caller.
+ * Invariants: (1) every descriptor made here is close-on-exec. (2) a short read or write and EINTR never reach a
+ * caller.
  *
  * Trust: paths beneath a folder and file contents may be hostile; the folder descriptor is ours.
  */
@@ -45,7 +46,7 @@ int fd_read_all(int fd, struct buffer *buffer)
 {
     for (;;) {
         /* One byte past the limit tells a file that is too long from one that just fits. */
-        char past_limit;
+        char past_limit = 0;
         size_t room = buffer->limit - buffer->length;
         size_t step = room < 4096 ? room : 4096;
         char *where = step > 0 ? buffer_reserve(buffer, step) : &past_limit;

@@ -2,8 +2,8 @@
 /* Reading JSON strictly, with errors that name the place.
  *
  * A cursor is a value and the way to it; cursors live on the stack of the code that descends. Each getter checks the
- * type and reports "disks[1].format" style fields. What a file may contain is said by key tables, so that an unknown key
- * is refused with the word that was meant.
+ * type and reports "disks[1].format" style fields. What a file may contain is said by key tables, so that an unknown
+ * key is refused with the word that was meant.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H

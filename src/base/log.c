@@ -2,9 +2,9 @@
 /* Logging through one hook.
  *
  * The level is an atomic that every call site reads first; nothing else happens while logging is off. The hook and its
- * user pointer are one unit behind a read-write lock: loggers hold it shared while they call the hook, so whoever sets a
- * new hook (exclusive) knows on return that the old one is not running. A thread that logs from inside the hook would
- * wait for itself; a thread-local flag drops such events.
+ * user pointer are one unit behind a read-write lock: loggers hold it shared while they call the hook, so whoever
+ * sets a new hook (exclusive) knows on return that the old one is not running. A thread that logs from inside the
+ * hook would wait for itself; a thread-local flag drops such events.
  *
  * Invariants: (1) with the level off no lock is taken and no field is evaluated. (2) a record is one line: details hold
  * no control characters. (3) nothing here allocates.

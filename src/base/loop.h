@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* An event loop: descriptors, timers and signals on one thread.
  *
- * A source is added with a function that is called when it is ready. Sources may be added, changed and freed at any time
- * on the loop's thread, from inside their own function too. Only loop_stop may be called from elsewhere: from any
+ * A source is added with a function that is called when it is ready. Sources may be added, changed and freed at any
+ * time on the loop's thread, from inside their own function too. Only loop_stop may be called from elsewhere: from any
  * thread, and from a signal handler.
  */
 #ifndef BASE_LOOP_H

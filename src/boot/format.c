@@ -2,8 +2,8 @@
 /* Telling kernel images apart by their content.
  *
  * ELF and the compressed streams begin with a magic number. A bzImage says in its setup header where its compressed
- * payload lies (Linux x86 boot protocol 2.08, payload_offset), and the payload begins with the compressor's magic; an EFI
- * zboot image names its compressor in its header. A raw image has no mark, so nothing is ever taken for one.
+ * payload lies (Linux x86 boot protocol 2.08, payload_offset), and the payload begins with the compressor's magic; an
+ * EFI zboot image names its compressor in its header. A raw image has no mark, so nothing is ever taken for one.
  *
  * Invariants: (1) only bytes that were read are looked at. (2) a format is reported only for a mark that no other known
  * image can carry at that place.

@@ -114,7 +114,7 @@ int command_dispatch(const struct command *table, const char *path, int argc, ch
         return finish_output(EXIT_YES);
     }
     const char *names[most_commands + 1] = {NULL};
-    for (size_t i = 0; table[i].name != NULL && i < most_commands; i++) {
+    for (size_t i = 0; i < most_commands && table[i].name != NULL; i++) {
         const struct command *command = &table[i];
         names[i] = command->name;
         if (strcmp(word, command->name) != 0)

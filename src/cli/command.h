@@ -34,7 +34,8 @@ int command_dispatch(const struct command *table, const char *path, int argc, ch
 int command_options(const struct command *command, int argc, char *argv[], int min_operands, int max_operands,
                     bool *ret_is_json);
 
-/* What is printed goes through these. Colours are empty strings unless the stream is a terminal and NO_COLOR is unset. */
+/* What is printed goes through these. Colours are empty strings unless the stream is a terminal and NO_COLOR is
+ * unset. */
 struct palette {
     const char *bold, *red, *green, *yellow, *dim, *off;
 };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What a verdict on KVM means and what to do about it.
  *
- * Theory: the probe knows what happened; this file knows hosts. It looks at what surrounds the failure (WSL, a container,
- * whose CPU, who may open the device) and picks the one remedy that fits, instead of a list of everything that can ever
- * be wrong.
+ * Theory: the probe knows what happened; this file knows hosts. It looks at what surrounds the failure (WSL, a
+ * container, whose CPU, who may open the device) and picks the one remedy that fits, instead of a list of everything
+ * that can ever be wrong.
  *
  * Invariants: (1) every verdict but KVM_NATIVE becomes an error with message and remedy.
  *

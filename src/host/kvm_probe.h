@@ -32,7 +32,8 @@ struct kvm_probe {
     bool is_group_kvm;          /* its group is called kvm */
 };
 
-/* Never fails: what goes wrong is the verdict. Takes less than 20 ms on a KVM of any quality, and leaves nothing. */
+/* Never fails: what goes wrong is the verdict. Runs the guest for 12 ms of CPU time and 40 ms in all at most, and
+ * leaves nothing. */
 void kvm_probe_run(const char *root, struct kvm_probe *ret_probe);
 
 /* Guest time by host time, or 0 when it was not measured. */

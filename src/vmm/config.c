@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Building a configuration: every public call that sets or adds.
  *
- * Each call takes a sized option struct into a local copy that starts from the defaults, builds a new element whole, and
- * only then puts it in place, so a call that fails has changed nothing. What relates one setting to another is left to
- * validate.c.
+ * Each call takes a sized option struct into a local copy that starts from the defaults, builds a new element whole,
+ * and only then puts it in place, so a call that fails has changed nothing. What relates one setting to another is
+ * left to validate.c.
  *
  * Invariants: (1) the configuration owns every string and descriptor in it. (2) arrays never exceed their limits.h
  * bound. (3) a custom backend's release is called exactly once, by vial_vm_config_free, and never after a failed call.

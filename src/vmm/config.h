@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The configuration of a machine, as the rest of the library sees it.
  *
- * Everything is owned by the configuration: strings and arrays are copies, descriptors are duplicates. Members carry the
- * names of the JSON file.
+ * Everything is owned by the configuration: strings and arrays are copies, descriptors are duplicates. Members carry
+ * the names of the JSON file.
  */
 #ifndef VMM_CONFIG_H
 #define VMM_CONFIG_H

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A configuration as JSON, with what the library filled in.
  *
- * The inverse of config_json.c: every section appears, each with all of its members, in the file's own spelling, so that
- * the output of one configuration can be compared with another's, and reads back as the same configuration. What a file
- * cannot say (custom backends, observers, the numbers of duplicated descriptors) appears as a word or a count.
+ * The inverse of config_json.c: every section appears, each with all of its members, in the file's own spelling, so
+ * that the output of one configuration can be compared with another's, and reads back as the same configuration. What
+ * a file cannot say (custom backends, observers, the numbers of duplicated descriptors) appears as a word or a count.
  *
  * Invariants: (1) text that is not UTF-8 is escaped, never cut off. (2) without memory nothing is returned.
  *
@@ -39,11 +39,9 @@ static void append(struct dump *dump, json_t *array, json_t *value)
         dump->has_failed = true;
 }
 
-/* A string or null; bytes that are not UTF-8 as \xNN. */
+/* A string; bytes that are not UTF-8 as \xNN. */
 static json_t *text(const char *string)
 {
-    if (string == NULL)
-        return json_null();
     json_t *value = json_string(string);
     if (value != NULL)
         return value;
@@ -57,7 +55,7 @@ static json_t *text(const char *string)
 
 static json_t *number(uint64_t value)
 {
-    return json_integer((json_int_t)value);
+    return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value); /* JSON integers here are signed */
 }
 
 /* The name of an enumerator, whatever a caller may have put there. */
@@ -86,7 +84,7 @@ static json_t *dump_machine(struct dump *dump, const struct machine_config *mach
     return object;
 }
 
-/* Members that are not given are left out where null would not read back. */
+/* A member that was not given is left out. */
 static void put_given(struct dump *dump, json_t *object, const char *key, const char *string)
 {
     if (string != NULL)
@@ -109,7 +107,7 @@ static json_t *dump_fs(struct dump *dump, const struct fs_config *fs)
 {
     json_t *object = json_object();
     put(dump, object, "tag", text(fs->tag));
-    put(dump, object, "path", text(fs->is_custom ? "custom" : fs->path));
+    put_given(dump, object, "path", fs->is_custom ? "custom" : fs->path);
     put(dump, object, "dax_window_mib", number(fs->dax_window_mib));
     put(dump, object, "read_only", json_boolean(fs->read_only));
     return object;
@@ -118,8 +116,8 @@ static json_t *dump_fs(struct dump *dump, const struct fs_config *fs)
 static json_t *dump_mapped_dir(struct dump *dump, const struct mapped_dir_config *dir)
 {
     json_t *object = json_object();
-    put(dump, object, "host", text(dir->host));
-    put(dump, object, "guest", text(dir->guest));
+    put_given(dump, object, "host", dir->host);
+    put_given(dump, object, "guest", dir->guest);
     put(dump, object, "read_only", json_boolean(dir->read_only));
     return object;
 }
@@ -128,7 +126,7 @@ static json_t *dump_disk(struct dump *dump, const struct disk_config *disk)
 {
     json_t *object = json_object();
     put(dump, object, "id", text(disk->id));
-    put(dump, object, "path", text(disk->path));
+    put_given(dump, object, "path", disk->path);
     if (disk->format != VIAL_DISK_UNSET)
         put(dump, object, "format", choice(config_disk_formats, (int)disk->format - VIAL_DISK_RAW));
     put(dump, object, "read_only", json_boolean(disk->read_only));
@@ -175,7 +173,7 @@ static json_t *dump_vsock_port(struct dump *dump, const struct vsock_port_config
 {
     json_t *object = json_object();
     put(dump, object, "port", number(port->port));
-    put(dump, object, "path", text(port->path));
+    put_given(dump, object, "path", port->path);
     put(dump, object, "listen", json_boolean(port->listen));
     return object;
 }
@@ -183,7 +181,7 @@ static json_t *dump_vsock_port(struct dump *dump, const struct vsock_port_config
 static json_t *dump_console_port(struct dump *dump, const struct console_port_config *port)
 {
     json_t *object = json_object();
-    put(dump, object, "name", text(port->name));
+    put_given(dump, object, "name", port->name);
     if (port->input_fd >= 0)
         put(dump, object, "input_fd", json_integer(port->input_fd));
     if (port->output_fd >= 0)

@@ -2,8 +2,8 @@
 /* A configuration from JSON.
  *
  * Reading goes through the public calls, so a file can say exactly what a program can say (custom backends and exit
- * observers excepted) and is checked in the same places. Each section has a table that names its keys and the members of
- * the option struct that they set; the struct is read by the table and handed on.
+ * observers excepted) and is checked in the same places. Each section has a table that names its keys and the members
+ * of the option struct that they set; the struct is read by the table and handed on.
  *
  * Invariants: (1) a key that is not in a table is refused, never skipped. (2) an error names its place in the file.
  *

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Checking a configuration as a whole, before anything is touched.
  *
- * One function a section, in the order of the JSON file; the first problem ends the check. Nothing is opened for writing,
- * created, bound or connected: the host is only asked (stat, access, fstat and the first bytes of a kernel image). A path
- * can change between this check and its use, so whoever opens it later reports that on its own; this check is here for
- * good errors, not for safety.
+ * One function a section, in the order of the JSON file; the first problem ends the check. Nothing is opened for
+ * writing, created, bound or connected: the host is only asked (stat, access, fstat and the first bytes of a kernel
+ * image). A path can change between this check and its use, so whoever opens it later reports that on its own; this
+ * check is here for good errors, not for safety.
  *
  * Invariants: (1) a refusal names the field as in the JSON file, the value, and a remedy. (2) the configuration is not
  * changed. (3) nothing on the host is changed.

@@ -2,8 +2,8 @@
 /* A KVM that behaves as badly as a test wants: see fake_kvm.h.
  *
  * KVM_SET_REGS remembers the loop's count; KVM_RUN spends the time that so many turns take, writes the exit reason into
- * the vCPU's page, and returns. A run that never returns sleeps under the mask that KVM_SET_SIGNAL_MASK gave, as the
- * kernel does.
+ * the vCPU's page, and returns. A run that never returns waits for what KVM_SET_SIGNAL_MASK lets through, as the kernel
+ * does.
  */
 #include "fake_kvm.h"
 
@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,13 +58,26 @@ static int make_memfd(void)
     return fd;
 }
 
+/* KVM_RUN as a signal ends it: EINTR, and the signal, blocked again, stays pending. */
+static int wait_for_signal(void)
+{
+    sigset_t awaited;
+    sigemptyset(&awaited);
+    for (int number = 1; number <= SIGRTMAX; number++)
+        if (sigismember(&mask_inside, number) == 0)
+            sigaddset(&awaited, number);
+    struct pollfd pending = {.fd = signalfd(-1, &awaited, SFD_CLOEXEC), .events = POLLIN};
+    poll(&pending, 1, -1);
+    close(pending.fd);
+    errno = EINTR;
+    return -1;
+}
+
 static int run(int vcpu_fd)
 {
     installed->runs++;
-    if (installed->never_returns) {
-        sigsuspend(&mask_inside);
-        return -1; /* errno is EINTR */
-    }
+    if (installed->never_returns)
+        return wait_for_signal();
     if (installed->ns_per_iteration == 0) {
         uint64_t count = iterations;
         __asm__ volatile("1: dec %0; jnz 1b" : "+r"(count) : : "cc");

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A KVM that behaves as badly as a test wants.
  *
- * ioctl is wrapped by the linker (--wrap): while a fake is installed, every ioctl whose request is KVM's goes to it. The
- * device is any file called dev/kvm below a test's root; machines and vCPUs are memfds, so that mapping a vCPU works.
+ * ioctl is wrapped by the linker (--wrap): while a fake is installed, every ioctl whose request is KVM's goes to it.
+ * The device is any file called dev/kvm below a test's root; machines and vCPUs are memfds, so that mapping a vCPU
+ * works.
  */
 #ifndef FAKE_KVM_H
 #define FAKE_KVM_H

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Unit tests in TAP: TEST(name) { CHECK(…); } and nothing to register.
  *
- * Each TEST is one line of the output. The first CHECK that fails ends its test and says where. A test runs in a scratch
- * folder of its own (test_folder), which is removed afterwards. A test that leaves a descriptor open fails.
+ * Each TEST is one line of the output. The first CHECK that fails ends its test and says where. A test runs in a
+ * scratch folder of its own (test_folder), which is removed afterwards. A test that leaves a descriptor open fails.
  *
  * Failing allocations: test programs are linked with malloc and its kin wrapped (fault.c).
  *
@@ -83,7 +83,8 @@ bool fault_next(struct fault *fault);
 /* Whether the allocation that was to fail in this round has been asked for. */
 bool fault_was_hit(void);
 
-/* Runs its body with the first allocation failing, then with the second, … and at last with none. `continue` is fine. */
+/* Runs its body with the first allocation failing, then with the second, … and at last with none. `continue` is
+ * fine. */
 #define FOR_EACH_FAULT for (struct fault fault_round = {.at = -1}; fault_next(&fault_round);)
 
 #endif

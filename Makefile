@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. Each target installs what the machine lacks (Debian packages, once) and then does its job.
+#
+#   make run        build everything, check the host, boot a guest
+#   make test       build and run all tests; SANITIZE=address,undefined or SANITIZE=thread for those
+#   make lint       style, layering, static analysis
+#   make format     let clang-format lay the code out
+#   make bench      measure
+#   make fuzz       every fuzz target for SECONDS (60)
+#   make install    into PREFIX (/usr/local), below DESTDIR
+#   make clean      remove what was built here; caches stay
+SANITIZE ?=
+SECONDS ?= 60
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+comma := ,
+build := build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))
+# Only what sanitizers can see: the kernels and the emulated host are not ours to instrument.
+tests := $(if $(SANITIZE),--no-boot)
+quiet := $(if $(VERBOSE),,>$(build)/.log 2>&1 || { tail -n 60 $(build)/.log; exit 1; })
+
+.PHONY: all run test lint format bench fuzz install clean
+all: $(build)/build.ninja
+	@ninja -C $(build) $(quiet)
+
+$(build)/build.ninja:
+	@scripts/need build
+	@mkdir -p $(build)
+	@meson setup $(build) --prefix=$(PREFIX) \
+		$(if $(SANITIZE),-Db_sanitize=$(SANITIZE) -Db_lundef=false) $(quiet)
+
+run: all
+	@scripts/run $(build)
+
+test: all
+	@scripts/need test
+	@scripts/test --build $(build) $(tests)
+
+lint:
+	@scripts/need lint
+	@scripts/lint
+
+format:
+	@scripts/need lint
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+bench: all
+	@scripts/need test
+	@bench/run $(build)
+
+fuzz:
+	@scripts/need fuzz
+	@fuzz/run $(SECONDS)
+
+install: all
+	@meson configure $(build) -Dprefix=$(PREFIX) >/dev/null && ninja -C $(build) $(quiet)
+	@DESTDIR=$(DESTDIR) meson install -C $(build) --no-rebuild --quiet
+
+clean:
+	@rm -rf build build-*
