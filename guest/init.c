@@ -5,7 +5,8 @@
  *
  *     vial-init: up 0.123 s, kernel 7.3.1, 2 CPUs
  *
- * and then ends the machine: by reboot(2), which KVM machines turn into a reset and user-mode Linux into its exit. The
+ * and then ends the machine: by reboot(2), which KVM machines turn into a reset and user-mode Linux, when it was given
+ * `noreboot`, into its exit. The
  * kernel starts it without descriptors when it found no console; then /dev/console is opened once /dev is there.
  *
  * Invariants: (1) it never returns: a PID 1 that ends panics the kernel. (2) whatever fails is printed, and the machine

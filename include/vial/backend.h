@@ -38,6 +38,8 @@ struct vial_fs_attributes {
     uint32_t uid, gid;
     uint32_t device;
     uint32_t block_bytes;
+    uint32_t reserved_word;
+    uint64_t reserved[4]; /* 0, as are the others below */
 };
 
 struct vial_fs_entry {
@@ -45,11 +47,13 @@ struct vial_fs_entry {
     uint64_t generation;                          /* differs when a node number is used again */
     uint64_t entry_valid_ns, attributes_valid_ns; /* how long the guest may believe this without asking */
     struct vial_fs_attributes attributes;
+    uint64_t reserved[4];
 };
 
 /* Who asks, as the guest says. */
 struct vial_fs_caller {
     uint32_t uid, gid, pid;
+    uint32_t reserved[5];
 };
 
 /* Which members of the attributes a set_attributes changes. */
@@ -63,6 +67,7 @@ struct vial_fs_caller {
 struct vial_fs_usage {
     uint64_t blocks, free_blocks, available_blocks, files, free_files;
     uint32_t block_bytes, name_bytes;
+    uint64_t reserved[2];
 };
 
 /* Takes one directory entry; false when there is no room for more. `next_offset` continues behind it. */
@@ -110,6 +115,10 @@ struct vial_fs_ops {
     void (*release)(void *user);
 };
 
+// clang-format off
+#define VIAL_FS_OPS_INIT {.size = sizeof(struct vial_fs_ops)}
+// clang-format on
+
 /* ---- networks ---- */
 
 /* Called on the device's own thread. send, receive and poll_fd must be there. */
@@ -124,6 +133,10 @@ struct vial_net_ops {
     void (*release)(void *user);
 };
 
+// clang-format off
+#define VIAL_NET_OPS_INIT {.size = sizeof(struct vial_net_ops)}
+// clang-format on
+
 /* ---- console ports ---- */
 
 /* Called on the device's own thread. At least one of read and write must be there, and poll_fd. */
@@ -137,6 +150,10 @@ struct vial_console_ops {
     int (*poll_fd)(void *user);
     void (*release)(void *user);
 };
+
+// clang-format off
+#define VIAL_CONSOLE_OPS_INIT {.size = sizeof(struct vial_console_ops)}
+// clang-format on
 
 #ifdef __cplusplus
 }

@@ -35,6 +35,7 @@ extern "C" {
 #define VIAL_VERSION_MAJOR 0
 #define VIAL_VERSION_MINOR 1
 #define VIAL_VERSION_PATCH 0
+#define VIAL_VERSION_NUMBER (VIAL_VERSION_MAJOR * 1000000 + VIAL_VERSION_MINOR * 1000 + VIAL_VERSION_PATCH)
 
 /* The version of the library that is loaded, as "major.minor.patch". */
 VIAL_API const char *vial_version(void);
@@ -114,6 +115,7 @@ enum vial_log_style {
 struct vial_log_record {
     size_t size;
     int32_t level;       /* enum vial_log_level, never OFF */
+    int32_t thread;      /* the kernel's id of the thread that logs */
     uint64_t time_ns;    /* nanoseconds since 1970 */
     const char *event;   /* a stable dotted name, such as "kvm.open" */
     const char *details; /* key=value pairs, strings quoted, control characters escaped; may be "" */
@@ -124,11 +126,12 @@ struct vial_log_record {
 typedef void (*vial_log_hook)(void *user, const struct vial_log_record *record);
 
 /* Sets the hook (NULL: none) and the most verbose level it is called for. When it returns, the old hook is not running
- * on any other thread and will not be called again. Not to be called from inside a hook. */
-VIAL_API void vial_log_set_hook(vial_log_hook hook, void *user, int level);
+ * on any other thread and will not be called again. 0, -EINVAL for a level that does not exist, -EDEADLK inside a hook. */
+VIAL_API int vial_log_set_hook(vial_log_hook hook, void *user, int level);
 
-/* A ready-made hook: one line an event to a descriptor that must stay open as long as it logs. -EINVAL for a level or
- * style that does not exist or a descriptor that is not open. */
+/* A ready-made hook: one line an event to a descriptor that must stay open, and block, as long as it logs. A reader that
+ * goes away costs lines, never a SIGPIPE. -EINVAL for a level or style that does not exist or a descriptor that is not
+ * open for writing. */
 VIAL_API int vial_log_to_fd(int fd, int level, int style, struct vial_error *err);
 
 #ifdef __cplusplus

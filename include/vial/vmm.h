@@ -14,7 +14,7 @@
  *
  * A call that sets or adds copies what it is given: strings, arrays, tables of functions, and descriptors (which it
  * duplicates). It checks form only: text that does not follow its grammar, limits of the library, memory. What must
- * hold between settings, and between them and the host, is checked by vial_vm_config_validate, which touches nothing.
+ * hold between settings, and between them and the host, is checked by vial_vm_config_validate, which changes nothing.
  *
  * A configuration is not thread-safe: use it on one thread at a time.
  */
@@ -42,7 +42,7 @@ VIAL_API int vial_vm_config_load_text(const char *json, size_t length, struct vi
                                       struct vial_error *err);
 
 /* The configuration as JSON, defaults, tags and ids filled in, in new memory that the caller frees. Custom backends
- * appear as "custom". */
+ * appear as "custom"; of a variable that is set twice, the last value does. */
 VIAL_API int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, struct vial_error *err);
 
 /* Checks everything that can be known before something is touched, and reports the first problem. The field is named as
@@ -64,11 +64,12 @@ struct vial_machine_options {
     bool rng;                           /* a source of random numbers */
     bool metrics;                       /* a device through which the guest reports the use of its root */
     bool inet_hijack;                   /* a guest without a NIC reaches the host's network through vsock (TSI) */
+    uint8_t reserved[8];                /* 0 */
 };
-#define VIAL_MACHINE_OPTIONS_INIT                                                                                      \
-    {                                                                                                                  \
-        sizeof(struct vial_machine_options), 512, 1, 1000, false, false, false, false, true, true, true, false         \
-    }
+// clang-format off
+#define VIAL_MACHINE_OPTIONS_INIT \
+    {sizeof(struct vial_machine_options), 512, 1, 1000, false, false, false, false, true, true, true, false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_machine_options *options,
                                         struct vial_error *err);
@@ -95,11 +96,11 @@ struct vial_kernel_options {
     const char *krunfw;    /* a libkrunfw.so.5 to take the kernel from, or NULL; excludes path */
     const char *init;      /* NULL: /init.krun */
     int32_t format;        /* enum vial_kernel_format, of path */
+    uint8_t reserved[4];   /* 0 */
 };
-#define VIAL_KERNEL_OPTIONS_INIT                                                                                       \
-    {                                                                                                                  \
-        sizeof(struct vial_kernel_options), NULL, NULL, NULL, NULL, VIAL_KERNEL_AUTO                                   \
-    }
+// clang-format off
+#define VIAL_KERNEL_OPTIONS_INIT {sizeof(struct vial_kernel_options), NULL, NULL, NULL, NULL, VIAL_KERNEL_AUTO, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_kernel_options *options,
                                        struct vial_error *err);
@@ -117,11 +118,11 @@ struct vial_fs_options {
     void *ops_user;
     uint64_t dax_window_mib; /* 0: no DAX */
     bool read_only;
+    uint8_t reserved[7]; /* 0 */
 };
-#define VIAL_FS_OPTIONS_INIT                                                                                           \
-    {                                                                                                                  \
-        sizeof(struct vial_fs_options), NULL, NULL, NULL, NULL, 0, false                                               \
-    }
+// clang-format off
+#define VIAL_FS_OPTIONS_INIT {sizeof(struct vial_fs_options), NULL, NULL, NULL, NULL, 0, false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_options *options,
                                      struct vial_error *err);
@@ -134,11 +135,11 @@ struct vial_mapped_dir_options {
     const char *host;
     const char *guest; /* absolute */
     bool read_only;
+    uint8_t reserved[7]; /* 0 */
 };
-#define VIAL_MAPPED_DIR_OPTIONS_INIT                                                                                   \
-    {                                                                                                                  \
-        sizeof(struct vial_mapped_dir_options), NULL, NULL, false                                                      \
-    }
+// clang-format off
+#define VIAL_MAPPED_DIR_OPTIONS_INIT {sizeof(struct vial_mapped_dir_options), NULL, NULL, false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_add_mapped_dir(struct vial_vm_config *config, const struct vial_mapped_dir_options *options,
                                            struct vial_error *err);
@@ -175,13 +176,14 @@ struct vial_disk_options {
     int32_t cache;  /* enum vial_disk_cache */
     int32_t sync;   /* enum vial_disk_sync */
     bool read_only;
-    bool direct_io; /* O_DIRECT */
+    bool direct_io;      /* O_DIRECT */
+    uint8_t reserved[2]; /* 0 */
 };
-#define VIAL_DISK_OPTIONS_INIT                                                                                         \
-    {                                                                                                                  \
-        sizeof(struct vial_disk_options), NULL, NULL, VIAL_DISK_UNSET, VIAL_DISK_WRITEBACK, VIAL_DISK_SYNC_FULL,       \
-            false, false                                                                                               \
-    }
+// clang-format off
+#define VIAL_DISK_OPTIONS_INIT \
+    {sizeof(struct vial_disk_options), NULL, NULL, VIAL_DISK_UNSET, VIAL_DISK_WRITEBACK, VIAL_DISK_SYNC_FULL, false, \
+    false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_add_disk(struct vial_vm_config *config, const struct vial_disk_options *options,
                                      struct vial_error *err);
@@ -215,12 +217,12 @@ struct vial_net_options {
     uint32_t features;
     uint8_t mac[6]; /* with has_mac; else locally administered and random */
     bool has_mac;
-    bool vfkit; /* greet with "VFKT" (unixgram by path) */
+    bool vfkit;          /* greet with "VFKT" (unixgram by path) */
+    uint8_t reserved[4]; /* 0 */
 };
-#define VIAL_NET_OPTIONS_INIT                                                                                          \
-    {                                                                                                                  \
-        sizeof(struct vial_net_options), 0, -1, NULL, NULL, NULL, 0, {0}, false, false                                 \
-    }
+// clang-format off
+#define VIAL_NET_OPTIONS_INIT {sizeof(struct vial_net_options), 0, -1, NULL, NULL, NULL, 0, {0}, false, false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_options *options,
                                     struct vial_error *err);
@@ -237,11 +239,11 @@ struct vial_tsi_options {
     size_t size;
     const char *assigned_ip; /* stands for 127.0.0.1 of the guest, or NULL */
     bool local_only;         /* connections to anything but the loopback are refused */
+    uint8_t reserved[7];     /* 0 */
 };
-#define VIAL_TSI_OPTIONS_INIT                                                                                          \
-    {                                                                                                                  \
-        sizeof(struct vial_tsi_options), NULL, false                                                                   \
-    }
+// clang-format off
+#define VIAL_TSI_OPTIONS_INIT {sizeof(struct vial_tsi_options), NULL, false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_options *options,
                                     struct vial_error *err);
@@ -252,11 +254,11 @@ struct vial_vsock_port_options {
     const char *path;
     uint32_t port;
     bool listen; /* true: the host connects to `path` and reaches the guest's port; false: the other way round */
+    uint8_t reserved[3]; /* 0 */
 };
-#define VIAL_VSOCK_PORT_OPTIONS_INIT                                                                                   \
-    {                                                                                                                  \
-        sizeof(struct vial_vsock_port_options), NULL, 0, false                                                         \
-    }
+// clang-format off
+#define VIAL_VSOCK_PORT_OPTIONS_INIT {sizeof(struct vial_vsock_port_options), NULL, 0, false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vial_vsock_port_options *options,
                                            struct vial_error *err);
@@ -265,13 +267,13 @@ VIAL_API int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const 
 
 struct vial_console_options {
     size_t size;
-    const char *output; /* a file for the console's output, or NULL */
-    bool implicit;      /* a console on stdin and stdout where nothing else is asked for */
+    const char *output;  /* a file for the console's output, or NULL */
+    bool implicit;       /* a console on stdin and stdout where nothing else is asked for */
+    uint8_t reserved[7]; /* 0 */
 };
-#define VIAL_CONSOLE_OPTIONS_INIT                                                                                      \
-    {                                                                                                                  \
-        sizeof(struct vial_console_options), NULL, true                                                                \
-    }
+// clang-format off
+#define VIAL_CONSOLE_OPTIONS_INIT {sizeof(struct vial_console_options), NULL, true, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_set_console(struct vial_vm_config *config, const struct vial_console_options *options,
                                         struct vial_error *err);
@@ -290,11 +292,12 @@ struct vial_console_port_options {
     int32_t tty_fd;
     const struct vial_console_ops *ops;
     void *ops_user;
+    uint8_t reserved[8]; /* 0 */
 };
-#define VIAL_CONSOLE_PORT_OPTIONS_INIT                                                                                 \
-    {                                                                                                                  \
-        sizeof(struct vial_console_port_options), NULL, 0, -1, -1, -1, NULL, NULL                                      \
-    }
+// clang-format off
+#define VIAL_CONSOLE_PORT_OPTIONS_INIT \
+    {sizeof(struct vial_console_port_options), NULL, 0, -1, -1, -1, NULL, NULL, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_add_console_port(struct vial_vm_config *config,
                                              const struct vial_console_port_options *options, struct vial_error *err);
@@ -305,11 +308,11 @@ struct vial_gpu_options {
     size_t size;
     uint64_t shared_memory_mib;
     uint32_t virgl_flags;
+    uint8_t reserved[4]; /* 0 */
 };
-#define VIAL_GPU_OPTIONS_INIT                                                                                          \
-    {                                                                                                                  \
-        sizeof(struct vial_gpu_options), 0, 0                                                                          \
-    }
+// clang-format off
+#define VIAL_GPU_OPTIONS_INIT {sizeof(struct vial_gpu_options), 0, 0, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_set_gpu(struct vial_vm_config *config, const struct vial_gpu_options *options,
                                     struct vial_error *err);
@@ -327,11 +330,11 @@ struct vial_exec_options {
     const char *workdir;     /* absolute, or NULL for / */
     uint32_t uid, gid;
     bool has_uid, has_gid; /* else as the init decides */
+    uint8_t reserved[6];   /* 0 */
 };
-#define VIAL_EXEC_OPTIONS_INIT                                                                                         \
-    {                                                                                                                  \
-        sizeof(struct vial_exec_options), NULL, NULL, NULL, NULL, 0, 0, false, false                                   \
-    }
+// clang-format off
+#define VIAL_EXEC_OPTIONS_INIT {sizeof(struct vial_exec_options), NULL, NULL, NULL, NULL, 0, 0, false, false, {0}}
+// clang-format on
 
 VIAL_API int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exec_options *options,
                                      struct vial_error *err);

@@ -75,8 +75,10 @@ int buffer_format(struct buffer *buffer, const char *format, ...)
     va_start(arguments, format);
     int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    if (length < 0)
-        return buffer->error = -EINVAL;
+    if (length < 0 && buffer->error == 0)
+        buffer->error = -EINVAL;
+    if (buffer->error < 0)
+        return buffer->error;
     char *room = buffer_reserve(buffer, (size_t)length);
     if (room == NULL)
         return buffer->error;

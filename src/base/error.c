@@ -132,6 +132,18 @@ int error_set_os(struct vial_error *err, enum vial_phase phase, int os_error, co
     return -positive;
 }
 
+struct error_text error_short(const char *text)
+{
+    enum { head = 60, tail = 60 };
+    struct error_text result;
+    size_t length = strlen(text);
+    if (length < sizeof(result.text))
+        snprintf(result.text, sizeof(result.text), "%s", text);
+    else
+        snprintf(result.text, sizeof(result.text), "%.*s...%s", head, text, text + length - tail);
+    return result;
+}
+
 int error_no_memory(struct vial_error *err, enum vial_phase phase)
 {
     error_set(err, VIAL_ERROR_NO_MEMORY, phase, "the process is out of memory");

@@ -18,6 +18,12 @@ int error_set_os(struct vial_error *err, enum vial_phase phase, int os_error, co
 /* -ENOMEM, with everything set. */
 int error_no_memory(struct vial_error *err, enum vial_phase phase);
 
+/* A long text with its middle left out, for the arguments of a message: what is said about it must stay in sight. */
+struct error_text {
+    char text[128];
+};
+struct error_text error_short(const char *text);
+
 void error_field(struct vial_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void error_value(struct vial_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void error_remedy(struct vial_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -77,7 +77,7 @@ int fd_open_beneath(int folder_fd, const char *path, int flags, mode_t mode, boo
 {
     struct open_how how = {
         .flags = (unsigned)flags | O_CLOEXEC,
-        .mode = mode,
+        .mode = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? mode : 0, /* anything else is refused (openat2(2)) */
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
     if (!follows_links)

@@ -50,8 +50,9 @@ void json_blame(const struct json_cursor *at, struct vial_error *err)
     if (json_is_string(at->value)) {
         error_value(err, "%s", json_string_value(at->value));
     } else if (!json_is_object(at->value) && !json_is_array(at->value)) {
-        auto_free char *value = json_dumps(at->value, JSON_ENCODE_ANY);
-        error_value(err, "%s", value != NULL ? value : "");
+        char value[32];
+        size_t length = json_dumpb(at->value, value, sizeof(value), JSON_ENCODE_ANY);
+        error_value(err, "%.*s", (int)(length < sizeof(value) ? length : 0), value);
     }
 }
 
@@ -116,13 +117,13 @@ int json_parse_file(const char *path, json_t **ret_document, struct vial_error *
     auto_buffer struct buffer text = BUFFER_INIT(LIMIT_CONFIG_FILE_BYTES);
     int result = strcmp(path, "-") == 0 ? fd_read_all(STDIN_FILENO, &text) : fd_read_file(path, &text);
     if (result == -ENOBUFS) {
-        result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE, "%s is larger than %u MiB", path,
-                           LIMIT_CONFIG_FILE_BYTES >> 20);
+        result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE, "%s is larger than %u MiB",
+                           error_short(path).text, LIMIT_CONFIG_FILE_BYTES >> 20);
         error_remedy(err, "give a configuration file, not something else");
         return result;
     }
     if (result < 0) {
-        result = error_set_os(err, VIAL_PHASE_CONFIGURE, result, "cannot read %s", path);
+        result = error_set_os(err, VIAL_PHASE_CONFIGURE, result, "cannot read %s", error_short(path).text);
         error_remedy(err, "give the path of a readable JSON file, or - for standard input");
         return result;
     }
@@ -157,7 +158,8 @@ int json_check_object(const struct json_cursor *at, const char *const keys[], st
         if (keys[i] != NULL)
             continue;
         struct json_cursor place = {.value = member, .parent = at, .key = key};
-        int result = error_set(err, VIAL_ERROR_UNKNOWN_KEY, VIAL_PHASE_CONFIGURE, "\"%s\" is not a known key", key);
+        int result = error_set(err, VIAL_ERROR_UNKNOWN_KEY, VIAL_PHASE_CONFIGURE, "\"%s\" is not a known key",
+                               error_short(key).text);
         json_blame(&place, err);
         const char *meant = text_nearest(key, keys);
         char known[VIAL_ERROR_REMEDY_SIZE] = "";
@@ -257,7 +259,8 @@ int json_get_choice(const struct json_cursor *at, const char *const names[], int
     char known[VIAL_ERROR_REMEDY_SIZE / 2] = "";
     join_names(known, sizeof(known), names);
     const char *meant = text_nearest(text, names);
-    result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_CONFIGURE, "\"%s\" is not one of %s", text, known);
+    result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_CONFIGURE, "\"%s\" is not one of %s", error_short(text).text,
+                       known);
     json_blame(at, err);
     if (meant != NULL)
         error_remedy(err, "did you mean \"%s\"?", meant);

@@ -6,6 +6,9 @@
 /* A configuration file. A machine with 200 devices and 4096 arguments of ordinary length fits in a tenth of it. */
 #define LIMIT_CONFIG_FILE_BYTES (4u << 20)
 
+/* A configuration written out: what every limit below allows together, escaped, is a quarter of it. */
+#define LIMIT_DUMP_BYTES (64u << 20)
+
 /* Any file of /proc or /sys that we read whole. */
 #define LIMIT_PROC_FILE_BYTES (64u << 10)
 
@@ -20,6 +23,9 @@
 /* Devices of one kind in one machine. The widest interrupt controller serves about 200 devices altogether. */
 #define LIMIT_DEVICES 200
 
+/* Devices of one machine on the in-kernel interrupt controller: its pins 5 to 23. */
+#define LIMIT_DEVICES_DEFAULT_IRQCHIP 19
+
 /* Published ports and vsock ports of one machine. */
 #define LIMIT_PORTS 1024
 
@@ -28,6 +34,15 @@
 
 /* All arguments and environment together: what Linux's execve takes by default (a quarter of an 8 MiB stack). */
 #define LIMIT_EXEC_BYTES (2u << 20)
+
+/* One of them: Linux's MAX_ARG_STRLEN, its NUL included. */
+#define LIMIT_EXEC_STRING_BYTES (128 << 10)
+
+/* The path of init, which travels on the kernel command line. */
+#define LIMIT_INIT_BYTES 255
+
+/* An option struct of any version of the library; a larger size was never initialised. */
+#define LIMIT_OPTIONS_BYTES 4096
 
 /* The command line of an x86 Linux kernel (COMMAND_LINE_SIZE), its NUL included, and the part of it that stays free for
  * what the machine itself has to say: console, root, init, and 200 announced devices need their own share. */

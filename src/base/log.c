@@ -19,20 +19,22 @@
 #include "base/fd.h"
 #include "base/text.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { details_bytes = 1024, line_bytes = 1280 };
 
 static atomic_int current_level = VIAL_LOG_OFF;
-static pthread_rwlock_t hook_lock = PTHREAD_RWLOCK_INITIALIZER;
+/* Writers first: loggers that never pause must not keep the hook from being changed. */
+static pthread_rwlock_t hook_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 static vial_log_hook current_hook; /* guarded by hook_lock, as is the next */
 static void *current_user;         /* borrowed */
 static _Thread_local bool is_in_hook;
@@ -50,15 +52,19 @@ int log_level_from_name(const char *name, enum vial_log_level *ret_level)
     return -EINVAL;
 }
 
-void vial_log_set_hook(vial_log_hook hook, void *user, int level)
+int vial_log_set_hook(vial_log_hook hook, void *user, int level)
 {
-    assert(!is_in_hook);
+    if (level < VIAL_LOG_OFF || level > VIAL_LOG_TRACE)
+        return -EINVAL;
+    if (is_in_hook)
+        return -EDEADLK;
     pthread_rwlock_wrlock(&hook_lock);
     current_hook = hook;
     current_user = user;
     /* Relaxed: the level only says whether to look; the lock orders the hook itself. */
     atomic_store_explicit(&current_level, hook != NULL ? level : VIAL_LOG_OFF, memory_order_relaxed);
     pthread_rwlock_unlock(&hook_lock);
+    return 0;
 }
 
 bool log_is_enabled(enum vial_log_level level)
@@ -116,6 +122,7 @@ void log_write(enum vial_log_level level, const char *event, const struct log_fi
     struct vial_log_record record = {
         .size = sizeof(record),
         .level = (int32_t)level,
+        .thread = (int32_t)syscall(SYS_gettid),
         .time_ns = clock_from_timespec(&now),
         .event = event,
         .details = details,
@@ -133,6 +140,20 @@ void log_write(enum vial_log_level level, const char *event, const struct log_fi
 
 /* The hook's user pointer carries the descriptor and whether to colour, so that the sink needs no memory of its own. */
 #define SINK_IS_COLOURED ((uintptr_t)1 << 31)
+
+/* One write a line; nobody can be told that it failed. A SIGPIPE of our own making is taken back. */
+static void write_without_signal(int fd, const char *line, size_t length)
+{
+    static const struct timespec now = {0};
+    sigset_t pipe_signal, before, pending;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    if (fd_write_all(fd, line, length) == -EPIPE && sigismember(&pending, SIGPIPE) == 0)
+        sigtimedwait(&pipe_signal, NULL, &now);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
 
 static void write_line(void *user, const struct vial_log_record *record)
 {
@@ -156,7 +177,7 @@ static void write_line(void *user, const struct vial_log_record *record)
         length = sizeof(line) - 1;
         line[length - 1] = '\n';
     }
-    (void)fd_write_all(fd, line, (size_t)length); /* one write a line; nobody can be told that it failed */
+    write_without_signal(fd, line, (size_t)length);
 }
 
 int vial_log_to_fd(int fd, int level, int style, struct vial_error *err)
@@ -171,8 +192,9 @@ int vial_log_to_fd(int fd, int level, int style, struct vial_error *err)
         error_remedy(err, "use a style from 0 (auto) to 2 (never)");
         return result;
     }
-    if (fcntl(fd, F_GETFD) < 0) {
-        error_set(err, VIAL_ERROR_WRONG_KIND, VIAL_PHASE_CONFIGURE, "log descriptor %d is not open", fd);
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) {
+        error_set(err, VIAL_ERROR_WRONG_KIND, VIAL_PHASE_CONFIGURE, "log descriptor %d is not open for writing", fd);
         error_remedy(err, "give a descriptor that is open for writing, such as 2 for stderr");
         return -EINVAL;
     }
@@ -180,6 +202,8 @@ int vial_log_to_fd(int fd, int level, int style, struct vial_error *err)
     bool is_coloured = style == VIAL_LOG_STYLE_ALWAYS ||
                        (style == VIAL_LOG_STYLE_AUTO && isatty(fd) == 1 && (no_color == NULL || no_color[0] == '\0'));
     uintptr_t sink = (uintptr_t)fd | (is_coloured ? SINK_IS_COLOURED : 0);
-    vial_log_set_hook(write_line, (void *)sink, level);
-    return 0;
+    int result = vial_log_set_hook(write_line, (void *)sink, level);
+    if (result < 0)
+        error_set_os(err, VIAL_PHASE_CONFIGURE, result, "the log cannot be changed from inside its own hook");
+    return result;
 }

@@ -2,11 +2,11 @@
 /* An event loop: descriptors, timers and signals on one thread.
  *
  * One epoll instance waits for everything. Timers share one timerfd, armed for the earliest deadline of a binary heap;
- * signals share one signalfd; a stop arrives on an eventfd, so that it wakes the loop from anywhere. epoll hands out
+ * signals share one signalfd; a stop is a flag, and an eventfd that wakes the loop from anywhere. epoll hands out
  * events in batches, and a function may free a source that stands later in the same batch: a freed source is therefore
  * marked dead, skipped, and its memory returned only after the batch.
  *
- *     loop_run:  wait ──> a stop among the events? return ──> for each: dead? skip : call ──> bury the dead ──> wait
+ *     loop_run:  wait ──> stop asked for? return ──> for each event: dead? skip : call ──> bury the dead ──> wait
  *
  * Invariants: (1) a function is never called after its source was freed. (2) heap[i]->heap_index == i for every armed
  * timer. (3) a signal's mask is restored to what it was before its source. (4) setting a deadline cannot fail: room in
@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -55,6 +56,7 @@ struct loop {
     struct loop_source **heap;                  /* owned array of borrowed timers, earliest first */
     size_t heap_count, heap_capacity, timer_count;
     sigset_t signals;
+    atomic_bool is_stop_wanted;
 };
 
 /* ---- timers: a binary heap by deadline ---- */
@@ -233,7 +235,7 @@ int loop_add_signal(struct loop *loop, int signal_number, loop_function function
 {
     sigset_t one, before;
     sigemptyset(&one);
-    if (sigaddset(&one, signal_number) < 0)
+    if (sigaddset(&one, signal_number) < 0 || signal_number == SIGKILL || signal_number == SIGSTOP)
         return -EINVAL;
     if (sigismember(&loop->signals, signal_number) == 1)
         return -EEXIST;
@@ -362,24 +364,19 @@ void loop_stop(struct loop *loop)
 {
     uint64_t one = 1;
     int saved = errno;
+    atomic_store(&loop->is_stop_wanted, true); /* before the wake-up that makes loop_run look at it */
     ssize_t written = write(loop->stop_fd, &one, sizeof(one));
     (void)written; /* EAGAIN means that enough stops are pending already */
     errno = saved;
 }
 
-/* Whether a stop is among the events; takes it. */
-static bool take_stop(struct loop *loop, const struct epoll_event *events, int count)
-{
-    uint64_t stops;
-    for (int i = 0; i < count; i++)
-        if (events[i].data.ptr == &loop->stop_fd)
-            return read(loop->stop_fd, &stops, sizeof(stops)) == (ssize_t)sizeof(stops);
-    return false;
-}
-
 static void dispatch(struct loop *loop, const struct epoll_event *event)
 {
-    if (event->data.ptr == &loop->timer_fd) {
+    uint64_t wakeups;
+    if (event->data.ptr == &loop->stop_fd) { /* the flag says what it was for */
+        ssize_t got = read(loop->stop_fd, &wakeups, sizeof(wakeups));
+        (void)got;
+    } else if (event->data.ptr == &loop->timer_fd) {
         fire_timers(loop);
     } else if (event->data.ptr == &loop->signal_fd) {
         deliver_signals(loop);
@@ -397,7 +394,7 @@ int loop_run(struct loop *loop)
         int count = epoll_wait(loop->epoll_fd, events, batch_events, -1);
         if (count < 0 && errno != EINTR)
             return -errno;
-        if (take_stop(loop, events, count))
+        if (atomic_exchange(&loop->is_stop_wanted, false))
             return 0;
         for (int i = 0; i < count; i++)
             dispatch(loop, &events[i]);

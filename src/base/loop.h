@@ -35,7 +35,7 @@ int loop_add_timer(struct loop *loop, uint64_t deadline_ns, loop_function functi
 void loop_set_deadline(struct loop_source *timer, uint64_t deadline_ns);
 
 /* Takes the signal away from the calling thread's normal delivery as long as the source lives. Other threads must have
- * it blocked. -EEXIST when this loop has it already. */
+ * it blocked, and no other loop of this thread may want it. -EEXIST when this loop has it already. */
 int loop_add_signal(struct loop *loop, int signal_number, loop_function function, void *user,
                     struct loop_source **ret_source);
 

@@ -15,7 +15,6 @@
 #include "base/text.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -128,34 +127,33 @@ int command_dispatch(const struct command *table, const char *path, int argc, ch
 int command_options(const struct command *command, int argc, char *argv[], int min_operands, int max_operands,
                     bool *ret_is_json)
 {
-    static const struct option options[] = {
-        {"help", no_argument, NULL, 'h'}, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
     static const char *const names[] = {"--help", "--json", NULL};
-    int option;
+    int operands = 0;
+    bool is_over = false; /* behind --, everything is an operand */
     *ret_is_json = false;
-    opterr = 0;
-    optind = 0; /* start over: glibc then also forgets where it was inside a word */
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        const char *word = argv[optind > 1 ? optind - 1 : 1];
-        switch (option) {
-        case 'h':
-            print_help(command, stdout);
-            return finish_output(EXIT_YES) == EXIT_YES ? -1 : -2;
-        case 'j':
+    for (int i = 1; i < argc; i++) {
+        char *word = argv[i];
+        if (is_over || word[0] != '-' || word[1] == '\0') {
+            argv[1 + operands++] = word; /* operands move to the front */
+        } else if (strcmp(word, "--") == 0) {
+            is_over = true;
+        } else if (strcmp(word, "--json") == 0) {
             *ret_is_json = true;
-            break;
-        default:
+        } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+            print_help(command, stdout);
+            return finish_output(EXIT_YES) == EXIT_YES ? OPTIONS_DONE : OPTIONS_WRONG;
+        } else {
             refuse_usage(command->path, "there is no option ", word, text_nearest(word, names));
-            return -2;
+            return OPTIONS_WRONG;
         }
     }
-    if (argc - optind < min_operands) {
+    if (operands < min_operands) {
         refuse_usage(command->path, "an operand is missing: ", command->arguments, NULL);
-        return -2;
+        return OPTIONS_WRONG;
     }
-    if (argc - optind > max_operands) {
-        refuse_usage(command->path, "there is one operand too many: ", argv[optind + max_operands], NULL);
-        return -2;
+    if (operands > max_operands) {
+        refuse_usage(command->path, "there is one operand too many: ", argv[1 + max_operands], NULL);
+        return OPTIONS_WRONG;
     }
-    return optind;
+    return operands;
 }

@@ -29,8 +29,9 @@ extern const struct command command_doctor, command_vm;
 /* Finds the command in the table and runs it; `path` is what stands before it, for messages. */
 int command_dispatch(const struct command *table, const char *path, int argc, char *argv[]);
 
-/* Reads the options of a command that knows --json, --help and operands. Returns the index of the first operand, -1
- * after --help (done), -2 after an error that was reported. */
+/* Reads the options of a command that knows --json, --help and operands. Returns the number of operands, which then
+ * stand in argv[1] and behind, or what there is to do instead. */
+enum { OPTIONS_DONE = -1, OPTIONS_WRONG = -2 }; /* --help was shown; an error was reported */
 int command_options(const struct command *command, int argc, char *argv[], int min_operands, int max_operands,
                     bool *ret_is_json);
 

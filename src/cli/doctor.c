@@ -17,10 +17,17 @@
 
 static json_t *engine_to_json(const struct doctor_report *report, enum host_engine engine)
 {
-    const char *kernel = report->kernels[engine].text;
+    const char *path = report->kernels[engine].text;
+    char kernel[sizeof(struct host_path)];
+    text_escape(kernel, sizeof(kernel), path, strlen(path), "");
     return json_pack("{s:s, s:b, s:s, s:o}", "name", host_engine_names[engine], "usable",
                      report->engines[engine].is_usable, "reason", report->engines[engine].reason, "kernel",
                      kernel[0] != '\0' ? json_string(kernel) : json_null());
+}
+
+static json_t *amount(uint64_t value)
+{
+    return value == HOST_UNKNOWN ? json_null() : json_integer((json_int_t)value);
 }
 
 static json_t *report_to_json(const struct doctor_report *report)
@@ -39,11 +46,11 @@ static json_t *report_to_json(const struct doctor_report *report)
     json_t *ratio = kvm->is_measured ? json_real(kvm_probe_ratio(kvm)) : json_null();
     json_t *engine = report->auto_engine >= 0 ? json_string(host_engine_names[report->auto_engine]) : json_null();
     return json_pack(
-        "{s:s, s:{s:s, s:i, s:I, s:I}, s:o, s:{s:s, s:b, s:o, s:I, s:I, s:I, s:i}, s:o, s:o, s:s, s:f}", "version",
+        "{s:s, s:{s:s, s:i, s:o, s:o}, s:o, s:{s:s, s:b, s:o, s:I, s:I, s:I, s:i}, s:o, s:o, s:s, s:f}", "version",
         vial_version(), "host", "kernel", report->host_kernel, "cpus", (int)report->capacity.cpus, "memory_mib",
-        (json_int_t)report->capacity.memory_mib, "available_mib", (json_int_t)report->capacity.available_mib, "checks",
-        checks, "kvm", "verdict", kvm_verdict_name(kvm->verdict), "usable", kvm->verdict == KVM_NATIVE, "ring0_ratio",
-        ratio, "instructions", (json_int_t)kvm->instructions, "guest_ns", (json_int_t)kvm->guest_ns, "host_ns",
+        amount(report->capacity.memory_mib), "available_mib", amount(report->capacity.available_mib), "checks", checks,
+        "kvm", "verdict", kvm_verdict_name(kvm->verdict), "usable", kvm->verdict == KVM_NATIVE, "ring0_ratio", ratio,
+        "instructions", (json_int_t)kvm->instructions, "guest_ns", (json_int_t)kvm->guest_ns, "host_ns",
         (json_int_t)kvm->host_ns, "max_vcpus", (int)kvm->max_vcpus, "engines", engines, "auto", engine, "auto_reason",
         report->auto_reason, "elapsed_ms", (double)report->elapsed_ns / (double)CLOCK_NS_PER_MS);
 }
@@ -51,10 +58,8 @@ static json_t *report_to_json(const struct doctor_report *report)
 static void print_check(const struct doctor_check *check, const char *name, const struct palette *colour)
 {
     const char *const colours[] = {colour->green, colour->dim, colour->yellow, colour->red};
-    char detail[sizeof(check->detail)];
-    text_escape(detail, sizeof(detail), check->detail, strlen(check->detail), "");
     printf("  %s%-4s%s  %-16s  %s\n", colours[check->status], doctor_status_names[check->status], colour->off, name,
-           detail);
+           check->detail);
     if (check->remedy[0] != '\0')
         printf("        %*s-> %s\n", 16 + 2, "", check->remedy);
 }
@@ -62,8 +67,11 @@ static void print_check(const struct doctor_check *check, const char *name, cons
 static void print_report(const struct doctor_report *report)
 {
     const struct palette *colour = palette_for(stdout);
-    printf("%svial %s%s on Linux %s: %u CPUs, %" PRIu64 " MiB\n\n", colour->bold, vial_version(), colour->off,
-           report->host_kernel, report->capacity.cpus, report->capacity.memory_mib);
+    printf("%svial %s%s on Linux %s: %u CPUs", colour->bold, vial_version(), colour->off, report->host_kernel,
+           report->capacity.cpus);
+    if (report->capacity.memory_mib != HOST_UNKNOWN)
+        printf(", %" PRIu64 " MiB", report->capacity.memory_mib);
+    printf("\n\n");
     for (size_t i = 0; i < CHECK_COUNT; i++)
         if (report->checks[i].was_run)
             print_check(&report->checks[i], doctor_check_names[i], colour);
@@ -82,9 +90,9 @@ static int run_doctor(const struct command *command, int argc, char *argv[])
 {
     struct doctor_report report;
     bool is_json = false;
-    int first = command_options(command, argc, argv, 0, 0, &is_json);
-    if (first < 0)
-        return first == -1 ? EXIT_YES : EXIT_OURS;
+    int operands = command_options(command, argc, argv, 0, 0, &is_json);
+    if (operands < 0)
+        return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
     doctor_run("", &report);
     int status = report.auto_engine >= 0 ? EXIT_YES : EXIT_NO;
     if (is_json)

@@ -8,6 +8,7 @@
 #include "cli/command.h"
 
 #include "base/log.h"
+#include "base/text.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -15,9 +16,9 @@
 static int run_version(const struct command *command, int argc, char *argv[])
 {
     bool is_json = false;
-    int first = command_options(command, argc, argv, 0, 0, &is_json);
-    if (first < 0)
-        return first == -1 ? EXIT_YES : EXIT_OURS;
+    int operands = command_options(command, argc, argv, 0, 0, &is_json);
+    if (operands < 0)
+        return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
     if (is_json)
         return print_json(json_pack("{s:s}", "version", vial_version()), EXIT_YES);
     printf("vial %s\n", vial_version());
@@ -43,10 +44,10 @@ static int take_option(const char *name, int argc, char *argv[], const char **re
         *ret_value = argv[0] + length + 1;
         return 1;
     }
-    if (argv[0][length] != '\0' || argc < 2)
+    if (argv[0][length] != '\0')
         return 0;
-    *ret_value = argv[1];
-    return 2;
+    *ret_value = argc > 1 ? argv[1] : ""; /* which is no value, and refused as such */
+    return argc > 1 ? 2 : 1;
 }
 
 static int set_up_log(const char *level_name, const char *style_name)
@@ -58,8 +59,10 @@ static int set_up_log(const char *level_name, const char *style_name)
     while (style < 3 && strcmp(style_name, styles[style]) != 0)
         style++;
     if (style == 3 || log_level_from_name(level_name, &level) < 0) {
-        fprintf(stderr, "vial: %s is no log %s\n  -> use %s\n", style == 3 ? style_name : level_name,
-                style == 3 ? "style" : "level",
+        const char *word = style == 3 ? style_name : level_name;
+        char safe[64];
+        text_escape(safe, sizeof(safe), word, strlen(word), "");
+        fprintf(stderr, "vial: \"%s\" is no log %s\n  -> use %s\n", safe, style == 3 ? "style" : "level",
                 style == 3 ? "auto, always or never" : "off, error, warn, info, debug or trace");
         return EXIT_OURS;
     }

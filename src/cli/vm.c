@@ -56,10 +56,10 @@ static int run_check(const struct command *command, int argc, char *argv[])
     __attribute__((cleanup(release_config))) struct auto_config holder = {NULL};
     struct vial_error error = {0};
     bool is_json = false;
-    int first = command_options(command, argc, argv, 1, 1, &is_json);
-    if (first < 0)
-        return first == -1 ? EXIT_YES : EXIT_OURS;
-    const char *path = argv[first];
+    int operands = command_options(command, argc, argv, 1, 1, &is_json);
+    if (operands < 0)
+        return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
+    const char *path = argv[1];
     int result = vial_vm_config_load_file(path, &holder.config, &error);
     if (result == 0)
         result = vial_vm_config_validate(holder.config, &error);

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -66,7 +67,9 @@ __attribute__((format(printf, 5, 6))) static void answer(struct doctor_report *r
     check->was_run = true;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(check->detail, sizeof(check->detail), format, arguments);
+    char raw[sizeof(check->detail)]; /* a path in it may be anything */
+    vsnprintf(raw, sizeof(raw), format, arguments);
+    text_escape(check->detail, sizeof(check->detail), raw, strlen(raw), "");
     va_end(arguments);
     snprintf(check->remedy, sizeof(check->remedy), "%s", remedy);
 }
@@ -155,8 +158,9 @@ static void check_kernel(const char *root, enum host_engine engine, enum doctor_
 
 static void check_shared_memory(const char *root, struct doctor_report *report)
 {
-    static const char remedy[] =
-        "remount it with exec (mount -o remount,exec /dev/shm), or set TMPDIR to a tmpfs with exec";
+    enum { wanted_mib = 64 };
+    static const char remedy[] = "remount it with exec (mount -o remount,exec /dev/shm)";
+    struct statvfs fs;
     struct host_path folder = host_path_join(root, "/dev/shm");
     auto_close int fd = open(folder.text, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) {
@@ -164,27 +168,34 @@ static void check_shared_memory(const char *root, struct doctor_report *report)
                "no file can be made in /dev/shm: %s", strerrordesc_np(errno));
         return;
     }
-    void *page = ftruncate(fd, 4096) == 0 ? mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0) : MAP_FAILED;
+    /* Mapping asks for the permission; nothing is written, so no limit on files or space is met here. */
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED) {
         answer(report, CHECK_SHARED_MEMORY, DOCTOR_FAIL, remedy, "/dev/shm cannot be mapped executable: %s",
                strerrordesc_np(errno));
         return;
     }
     munmap(page, 4096);
-    answer(report, CHECK_SHARED_MEMORY, DOCTOR_OK, "", "/dev/shm can be mapped shared and executable");
+    if (fstatvfs(fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize >> 20 < wanted_mib)
+        answer(report, CHECK_SHARED_MEMORY, DOCTOR_FAIL, "free some of it, or remount it larger (-o remount,size=)",
+               "/dev/shm has less than %d MiB free, the least that a guest needs", wanted_mib);
+    else
+        answer(report, CHECK_SHARED_MEMORY, DOCTOR_OK, "", "/dev/shm can be mapped shared and executable");
 }
 
-/* A child that only ends; made without fork's handlers, and without a SIGCHLD for the embedding program to see. */
+/* A child that uses its namespace and ends: where AppArmor restricts them, a namespace is made and then good for
+ * nothing. Made without fork's handlers, and without a SIGCHLD for the embedding program to see. */
 static int try_user_namespace(void)
 {
     long child = syscall(SYS_clone, (unsigned long)CLONE_NEWUSER, NULL, NULL, NULL, NULL);
     if (child == 0)
-        _exit(0);
+        syscall(SYS_exit_group, unshare(CLONE_NEWNS) == 0 ? 0 : errno); /* no exit handlers of anybody's */
     if (child < 0)
         return -errno;
-    while (waitpid((pid_t)child, NULL, __WALL) < 0 && errno == EINTR)
+    int status = 0;
+    while (waitpid((pid_t)child, &status, __WALL) < 0 && errno == EINTR)
         ;
-    return 0;
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPERM;
 }
 
 static void check_user_namespaces(const char *root, struct doctor_report *report)
@@ -195,7 +206,8 @@ static void check_user_namespaces(const char *root, struct doctor_report *report
         answer(report, CHECK_USER_NAMESPACES, DOCTOR_OK, "", "this user can make user namespaces");
         return;
     }
-    const char *remedy = "run as root, or let users make namespaces";
+    const char *remedy = result == -EAGAIN ? "raise this user's limit of processes (ulimit -u)"
+                                           : "run as root, or let users make namespaces";
     if (host_file_number(root, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", &value) == 0 && value != 0)
         remedy =
             "AppArmor restricts them: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a profile for vial";
@@ -227,6 +239,15 @@ static void check_landlock(struct doctor_report *report)
                "not available: %s", strerrordesc_np(errno));
 }
 
+static bool has_word(const char *words, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *next = words; (next = strstr(next, word)) != NULL; next += length)
+        if ((next == words || next[-1] == ' ') && (next[length] == ' ' || next[length] == '\0'))
+            return true;
+    return false;
+}
+
 static void check_cgroup(const char *root, struct doctor_report *report)
 {
     struct statfs fs;
@@ -240,12 +261,12 @@ static void check_cgroup(const char *root, struct doctor_report *report)
         return;
     }
     controllers.data[strcspn(controllers.data, "\n")] = '\0';
-    bool has_memory = strstr(controllers.data, "memory") != NULL, has_cpu = strstr(controllers.data, "cpu") != NULL;
-    if (has_memory && has_cpu)
+    if (has_word(controllers.data, "memory") && has_word(controllers.data, "cpu"))
         answer(report, CHECK_CGROUP, DOCTOR_OK, "", "controllers: %.200s", controllers.data);
     else
-        answer(report, CHECK_CGROUP, DOCTOR_WARN, "enable the cpu and memory controllers in cgroup.subtree_control",
-               "mounted, but its controllers are only: %.200s", controllers.data);
+        answer(report, CHECK_CGROUP, DOCTOR_WARN,
+               "take them away from cgroup v1 (cgroup_no_v1=all when the host boots)",
+               "mounted without the cpu and memory controllers; it has: %.200s", controllers.data);
 }
 
 static void check_tun(const char *root, struct doctor_report *report)
@@ -265,6 +286,10 @@ static void check_tun(const char *root, struct doctor_report *report)
 static void check_memory(struct doctor_report *report)
 {
     enum { default_guest_mib = 512 };
+    if (report->capacity.memory_mib == HOST_UNKNOWN) {
+        answer(report, CHECK_MEMORY, DOCTOR_NOTE, "mount /proc", "cannot be asked: there is no /proc/meminfo");
+        return;
+    }
     bool is_enough = report->capacity.available_mib >= default_guest_mib;
     answer(report, CHECK_MEMORY, is_enough ? DOCTOR_OK : DOCTOR_WARN,
            is_enough ? "" : "free memory, or give guests less than the default of 512 MiB",
@@ -275,16 +300,16 @@ static void check_memory(struct doctor_report *report)
 static void check_disk(const char *root, struct doctor_report *report)
 {
     enum { wanted_mib = 1024 };
-    const char *home = getenv("HOME");
+    const char *home = getenv("HOME"), *folder = home != NULL && home[0] == '/' ? home : "/";
     struct statvfs fs;
-    if (statvfs(host_path_join(root, home != NULL && home[0] == '/' ? home : "/").text, &fs) < 0) {
+    if (statvfs(host_path_join(root, folder).text, &fs) < 0) {
         answer(report, CHECK_DISK, DOCTOR_NOTE, "", "cannot be asked: %s", strerrordesc_np(errno));
         return;
     }
     uint64_t free_mib = (uint64_t)fs.f_bavail * fs.f_frsize >> 20;
     answer(report, CHECK_DISK, free_mib >= wanted_mib ? DOCTOR_OK : DOCTOR_WARN,
-           free_mib >= wanted_mib ? "" : "free at least 1 GiB for guest kernels and disks",
-           "%llu MiB free in the home folder", (unsigned long long)free_mib);
+           free_mib >= wanted_mib ? "" : "free at least 1 GiB for guest kernels and disks", "%llu MiB free in %.200s",
+           (unsigned long long)free_mib, folder);
 }
 
 /* ---- engines ---- */

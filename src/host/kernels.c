@@ -9,13 +9,33 @@
  */
 #include "host/kernels.h"
 
-#include <stdio.h>
+#include "base/fd.h"
+
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 const char *const host_engine_names[HOST_ENGINE_COUNT] = {"kvm", "uml"};
 
 static const char *const files[HOST_ENGINE_COUNT] = {"/kvm-x86_64/vmlinux", "/uml/linux"};
+
+/* Both kernels are ELF files, and UML's is a program; whatever else has that name is not a kernel. */
+static bool is_image(const char *path, enum host_engine engine)
+{
+    char magic[4];
+    struct stat status;
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+        return false;
+    if (pread(fd, magic, sizeof(magic), 0) != (ssize_t)sizeof(magic) || memcmp(magic,
+                                                                               "\x7f"
+                                                                               "ELF",
+                                                                               4) != 0)
+        return false;
+    return engine != HOST_ENGINE_UML || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
+}
 
 static bool try_folder(const char *root, const char *folder, const char *rest, enum host_engine engine,
                        struct host_path *ret_path)
@@ -25,7 +45,7 @@ static bool try_folder(const char *root, const char *folder, const char *rest, e
     struct host_path whole = host_path_join(folder, rest);
     whole = host_path_join(whole.text, files[engine]);
     *ret_path = host_path_join(root, whole.text);
-    return access(ret_path->text, engine == HOST_ENGINE_UML ? R_OK | X_OK : R_OK) == 0;
+    return is_image(ret_path->text, engine);
 }
 
 bool host_kernel_find(const char *root, enum host_engine engine, struct host_path *ret_path)

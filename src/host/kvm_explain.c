@@ -16,12 +16,15 @@
 #include "host/files.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool text_has(const char *root, const char *path, const char *word)
 {
     auto_buffer struct buffer text = BUFFER_INIT(LIMIT_PROC_FILE_BYTES);
-    return host_file_read(root, path, &text) == 0 && strstr(text.data, word) != NULL;
+    int result = host_file_read(root, path, &text);
+    /* cpuinfo of a large host is longer than we read; its first CPUs speak for the rest. */
+    return (result == 0 || result == -ENOBUFS) && text.data != NULL && strstr(text.data, word) != NULL;
 }
 
 static bool is_wsl(const char *root)
@@ -51,14 +54,44 @@ static const char *missing_remedy(const char *root)
            "its cloud provider; or use the uml engine";
 }
 
-static const char *access_remedy(const struct kvm_probe *probe)
+/* Whether the group of that number is called kvm. Read from the file: the libraries' look-up may ask a network. */
+static bool is_group_kvm(const char *root, unsigned group)
+{
+    char number[16];
+    auto_buffer struct buffer text = BUFFER_INIT(LIMIT_PROC_FILE_BYTES);
+    if (host_file_read(root, "/etc/group", &text) < 0)
+        return false;
+    int digits = snprintf(number, sizeof(number), ":%u:", group);
+    const char *line = strncmp(text.data, "kvm:", 4) == 0 ? text.data : strstr(text.data, "\nkvm:");
+    const char *found = line != NULL ? strstr(line + 5, number) : NULL;
+    return digits > 0 && found != NULL && memchr(line + 5, '\n', (size_t)(found - line) - 5) == NULL;
+}
+
+static const char *access_remedy(const char *root, const struct kvm_probe *probe)
 {
     bool is_open_to_group = (probe->device_mode & 0060) == 0060;
-    if (is_open_to_group && probe->is_group_kvm)
+    if (is_open_to_group && is_group_kvm(root, probe->device_group))
         return "add this user to the group kvm (usermod -aG kvm USER, as root) and log in again";
     return "let the group kvm in (as root: chgrp kvm /dev/kvm && chmod 0660 /dev/kvm, and usermod -aG kvm USER), then "
            "log "
            "in again";
+}
+
+static const char *setup_remedy(int os_error)
+{
+    switch (os_error) {
+    case ENOMEM:
+        return "free memory, or raise this process's memory limits";
+    case EMFILE:
+    case ENFILE:
+        return "raise the limit of open files (ulimit -n)";
+    case EAGAIN:
+        return "raise this user's limit of pending signals (ulimit -i)";
+    case EBUSY:
+        return "stop the other hypervisor that holds the CPU (VirtualBox, VMware)";
+    default:
+        return "look at the kernel's log (dmesg | grep -i kvm); or use the uml engine";
+    }
 }
 
 int kvm_probe_explain(const char *root, const struct kvm_probe *probe, struct vial_error *err)
@@ -79,7 +112,7 @@ int kvm_probe_explain(const char *root, const struct kvm_probe *probe, struct vi
     case KVM_NO_ACCESS:
         result = error_set(err, VIAL_ERROR_PERMISSION, VIAL_PHASE_HOST, "/dev/kvm may not be opened by this user: %s",
                            why);
-        error_remedy(err, "%s", access_remedy(probe));
+        error_remedy(err, "%s", access_remedy(root, probe));
         break;
     case KVM_NOT_KVM:
         result = error_set(err, VIAL_ERROR_KVM_BROKEN, VIAL_PHASE_HOST,
@@ -92,10 +125,7 @@ int kvm_probe_explain(const char *root, const struct kvm_probe *probe, struct vi
         break;
     case KVM_SETUP_FAILED:
         result = error_set(err, VIAL_ERROR_KVM_BROKEN, VIAL_PHASE_HOST, "KVM cannot make a machine: %s: %s", step, why);
-        error_remedy(err, probe->os_error == ENOMEM ? "free memory, or raise this process's memory limits"
-                          : probe->os_error == EBUSY
-                              ? "stop the other hypervisor that holds the CPU (VirtualBox, VMware)"
-                              : "look at the kernel's log (dmesg | grep -i kvm); or use the uml engine");
+        error_remedy(err, "%s", setup_remedy(probe->os_error));
         break;
     case KVM_SMOKE_FAILED:
         if (probe->os_error == 0)

@@ -11,7 +11,8 @@
  * For 3 the guest runs `dec rcx; jnz` in long mode, and this process runs the same loop. The loop is lengthened until
  * the guest needs a measurable time, the cost of entering and leaving (measured with one iteration) is taken off, and
  * the two times are compared as a ratio: about 1 on hardware, 1 to 3 inside an emulated host where both are slow, and
- * several hundred where each instruction is emulated. An absolute time would judge a slow but sound host wrongly.
+ * hundreds or thousands where each instruction is emulated. Absolute times would judge a slow but sound host wrongly;
+ * even the budget is counted in what this host's own loop needs.
  *
  * The guest's time is the CPU time of this thread, which includes it: on a busy host the thread may have to wait for a
  * CPU, and that must not look like emulation.
@@ -32,12 +33,12 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "host/files.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
@@ -61,10 +62,20 @@ enum {
 /* A ratio between the worst sound host seen (3) and the best emulating one (about 480), far from both. */
 enum { emulated_ratio = 30 };
 
-static const uint64_t cpu_budget_ns = 12 * CLOCK_NS_PER_MS;
-static const uint64_t wall_budget_ns = 40 * CLOCK_NS_PER_MS;
-static const uint64_t enough_ns = CLOCK_NS_PER_MS / 4; /* a thousand times the clock's own cost */
-static const uint64_t most_iterations = 1 << 20;
+/* The budget on a fast host, and the iterations whose time here, times budget_factor, is the budget on a slow one. */
+static const uint64_t least_budget_ns = 12 * CLOCK_NS_PER_MS;
+static const uint64_t most_budget_ns = 500 * CLOCK_NS_PER_MS;
+enum { calibration_iterations = 100000, budget_factor = 400 };
+
+/* The time of day may pass several times as fast as the CPU time: others want the CPU, too. */
+enum { wall_factor = 5 };
+
+/* The guest has run long enough for its time to mean something: a thousand times the clock's own cost, and several
+ * times the cost of an entry, which varies and is subtracted. */
+static const uint64_t enough_ns = CLOCK_NS_PER_MS / 4;
+enum { enough_entries = 4 };
+enum { first_iterations = 1000, iterations_growth = 8 };
+static const uint64_t most_iterations = 1 << 26;
 
 /* dec rcx; jnz back; hlt; jmp back to the hlt */
 static const uint8_t loop_code[] = {0x48, 0xff, 0xc9, 0x75, 0xfb, 0xf4, 0xeb, 0xfd};
@@ -129,6 +140,18 @@ static uint64_t cpu_now_ns(void)
     return clock_from_timespec(&now);
 }
 
+static uint64_t time_host_loop(uint64_t iterations)
+{
+    uint64_t best_ns = UINT64_MAX;
+    for (int i = 0; i < 3; i++) {
+        uint64_t count = iterations, start_ns = clock_now_ns();
+        __asm__ volatile("1: dec %0; jnz 1b" : "+r"(count) : : "cc");
+        uint64_t elapsed_ns = clock_now_ns() - start_ns;
+        best_ns = elapsed_ns < best_ns ? elapsed_ns : best_ns;
+    }
+    return best_ns > 0 ? best_ns : 1;
+}
+
 static bool start_timer(struct machine *machine, clockid_t clock, uint64_t deadline_ns, struct kvm_probe *probe)
 {
     struct sigevent event = {
@@ -146,14 +169,34 @@ static bool start_timer(struct machine *machine, clockid_t clock, uint64_t deadl
     return true;
 }
 
+/* A real-time signal that the embedding program does not use: not handled, not blocked, not pending. */
+static int unused_signal(void)
+{
+    sigset_t blocked, pending;
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    sigpending(&pending);
+    for (int number = SIGRTMAX; number >= SIGRTMIN; number--) {
+        struct sigaction action;
+        if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_DFL &&
+            sigismember(&blocked, number) == 0 && sigismember(&pending, number) == 0)
+            return number;
+    }
+    return 0;
+}
+
 static bool guard_start(struct machine *machine, struct kvm_probe *probe)
 {
-    machine->signal_number = SIGRTMAX;
+    machine->signal_number = unused_signal();
+    if (machine->signal_number == 0)
+        return fail(probe, KVM_SETUP_FAILED, "the choice of a real-time signal", EAGAIN);
     sigemptyset(&machine->signal_set);
     sigaddset(&machine->signal_set, machine->signal_number);
     pthread_sigmask(SIG_BLOCK, &machine->signal_set, &machine->old_mask);
-    machine->cpu_deadline_ns = cpu_now_ns() + cpu_budget_ns;
-    machine->wall_deadline_ns = clock_deadline_ns(wall_budget_ns);
+    uint64_t budget_ns = time_host_loop(calibration_iterations) * budget_factor;
+    budget_ns = budget_ns < least_budget_ns ? least_budget_ns : budget_ns;
+    budget_ns = budget_ns > most_budget_ns ? most_budget_ns : budget_ns;
+    machine->cpu_deadline_ns = cpu_now_ns() + budget_ns;
+    machine->wall_deadline_ns = clock_deadline_ns(wall_factor * budget_ns);
     if (!start_timer(machine, CLOCK_THREAD_CPUTIME_ID, machine->cpu_deadline_ns, probe) ||
         !start_timer(machine, CLOCK_MONOTONIC, machine->wall_deadline_ns, probe))
         return false;
@@ -326,18 +369,6 @@ static enum outcome run_loop(struct machine *machine, struct kvm_probe *probe, u
     return RAN_TO_HLT;
 }
 
-static uint64_t time_host_loop(uint64_t iterations)
-{
-    uint64_t best_ns = UINT64_MAX;
-    for (int i = 0; i < 3; i++) {
-        uint64_t count = iterations, start_ns = clock_now_ns();
-        __asm__ volatile("1: dec %0; jnz 1b" : "+r"(count) : : "cc");
-        uint64_t elapsed_ns = clock_now_ns() - start_ns;
-        best_ns = elapsed_ns < best_ns ? elapsed_ns : best_ns;
-    }
-    return best_ns > 0 ? best_ns : 1;
-}
-
 static uint64_t less(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -346,14 +377,15 @@ static uint64_t less(uint64_t a, uint64_t b)
 /* Lengthens the loop until the guest needs enough time for it to mean something, then compares. */
 static void measure(struct machine *machine, struct kvm_probe *probe, uint64_t entry_ns)
 {
-    uint64_t iterations = 1000, guest_ns = 0;
+    uint64_t iterations = first_iterations, guest_ns = 0;
+    uint64_t wanted_ns = entry_ns * enough_entries > enough_ns ? entry_ns * enough_entries : enough_ns;
     enum outcome outcome;
-    for (;; iterations *= 4) {
+    for (;; iterations *= iterations_growth) {
         outcome = run_loop(machine, probe, iterations, &guest_ns);
         if (outcome == RAN_ELSEWHERE)
             return;
         guest_ns = less(guest_ns, entry_ns);
-        if (outcome == RAN_OUT_OF_TIME || guest_ns >= enough_ns || iterations >= most_iterations)
+        if (outcome == RAN_OUT_OF_TIME || guest_ns >= wanted_ns || iterations >= most_iterations)
             break;
     }
     probe->is_measured = true;
@@ -368,10 +400,14 @@ static void measure(struct machine *machine, struct kvm_probe *probe, uint64_t e
         if (outcome == RAN_TO_HLT && guest_ns < probe->guest_ns)
             probe->guest_ns = guest_ns;
     }
+    log_debug("kvm.measured", LOG_UINT("instructions", probe->instructions), LOG_UINT("guest_ns", probe->guest_ns),
+              LOG_UINT("host_ns", probe->host_ns), LOG_UINT("entry_ns", entry_ns));
     if (outcome == RAN_ELSEWHERE)
         return;
-    /* A guest that was cut short without having had much CPU time shows a busy host, not a slow guest. */
-    if (kvm_probe_ratio(probe) > emulated_ratio)
+    /* Cut short with CPU time to spare: the vCPU slept, which this loop never does. */
+    if (outcome == RAN_OUT_OF_TIME && cpu_now_ns() < machine->cpu_deadline_ns)
+        fail(probe, KVM_SMOKE_FAILED, "KVM_RUN", ETIMEDOUT);
+    else if (kvm_probe_ratio(probe) > emulated_ratio)
         fail(probe, KVM_RING0_EMULATED, NULL, 0);
     else
         probe->verdict = KVM_NATIVE;
@@ -403,10 +439,7 @@ static bool open_device(const char *root, struct machine *machine, struct kvm_pr
     struct stat status;
     if (stat(path.text, &status) == 0) {
         probe->device_mode = status.st_mode & 0777;
-        struct group group, *found = NULL;
-        char strings[1024];
-        if (getgrgid_r(status.st_gid, &group, strings, sizeof(strings), &found) == 0 && found != NULL)
-            probe->is_group_kvm = strcmp(group.gr_name, "kvm") == 0;
+        probe->device_group = status.st_gid;
     }
     machine->kvm_fd = open(path.text, O_RDWR | O_CLOEXEC);
     if (machine->kvm_fd >= 0)
@@ -421,6 +454,10 @@ static bool open_device(const char *root, struct machine *machine, struct kvm_pr
     case EACCES:
     case EPERM:
         return fail(probe, KVM_NO_ACCESS, NULL, errno);
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+        return fail(probe, KVM_SETUP_FAILED, "open", errno);
     default:
         return fail(probe, KVM_NOT_KVM, "open", errno);
     }

@@ -29,11 +29,11 @@ struct kvm_probe {
     uint64_t guest_ns, host_ns; /* the time they took in ring 0 of the guest, and here */
     bool was_cut_short;         /* the guest did not finish them in time: guest_ns is what it had */
     unsigned device_mode;       /* permission bits of the device, where it exists */
-    bool is_group_kvm;          /* its group is called kvm */
+    unsigned device_group;
 };
 
-/* Never fails: what goes wrong is the verdict. Runs the guest for 12 ms of CPU time and 40 ms in all at most, and
- * leaves nothing. */
+/* Never fails: what goes wrong is the verdict. Runs the guest for 12 ms of CPU time at most (more only
+ * where this host itself is slow), and leaves nothing. */
 void kvm_probe_run(const char *root, struct kvm_probe *ret_probe);
 
 /* Guest time by host time, or 0 when it was not measured. */

@@ -25,28 +25,47 @@
 
 /* ---- helpers ---- */
 
-/* Copies the caller's sized struct over our defaults. What the caller's header has beyond ours must be zero. */
+static int refuse_unknown_member(struct vial_error *err)
+{
+    int result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE,
+                           "an option struct sets a member that libvial %s does not know", vial_version());
+    error_remedy(err, "run with a newer libvial, or leave that member at zero");
+    return result;
+}
+
+/* Copies the caller's sized struct over our defaults. What the caller's header has beyond ours must be zero. Public
+ * structs end without padding (their reserved bytes are named), so a multiple of 8 bytes ends between two members. */
 static int take_sized(void *ours, size_t our_size, const void *theirs, struct vial_error *err)
 {
     size_t their_size = 0;
     if (theirs != NULL)
         memcpy(&their_size, theirs, sizeof(their_size));
-    if (their_size <= sizeof(their_size)) {
+    if (their_size <= sizeof(their_size) || their_size > LIMIT_OPTIONS_BYTES || their_size % sizeof(uint64_t) != 0) {
         int result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_CONFIGURE, "an option struct has the size %zu",
                                their_size);
         error_remedy(err, "initialise it with its _INIT macro, or set its size to its sizeof");
         return result;
     }
     const unsigned char *bytes = theirs;
-    for (size_t i = our_size; i < their_size; i++) {
-        if (bytes[i] == 0)
-            continue;
-        int result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE,
-                               "an option struct sets a member that libvial %s does not know", vial_version());
-        error_remedy(err, "run with a newer libvial, or leave that member at zero");
-        return result;
-    }
+    for (size_t i = our_size; i < their_size; i++)
+        if (bytes[i] != 0)
+            return refuse_unknown_member(err);
     memcpy(ours, theirs, their_size < our_size ? their_size : our_size);
+    return 0;
+}
+
+/* The same for a struct with reserved bytes, in which a newer header may have put a member. */
+#define TAKE_SIZED(ours, theirs, err)                                                                                  \
+    __extension__({                                                                                                    \
+        int taken = take_sized(&(ours), sizeof(ours), (theirs), (err));                                                \
+        taken < 0 ? taken : check_reserved((ours).reserved, sizeof((ours).reserved), (err));                           \
+    })
+
+static int check_reserved(const uint8_t *reserved, size_t size, struct vial_error *err)
+{
+    for (size_t i = 0; i < size; i++)
+        if (reserved[i] != 0)
+            return refuse_unknown_member(err);
     return 0;
 }
 
@@ -104,7 +123,7 @@ static int refuse_text(int result, const char *field, size_t index, const char *
                        const char *remedy, struct vial_error *err)
 {
     enum vial_error_code code = result == -ERANGE ? VIAL_ERROR_OUT_OF_RANGE : VIAL_ERROR_SYNTAX;
-    error_set(err, code, VIAL_PHASE_CONFIGURE, "\"%s\" is not a %s: %s", text, what, why);
+    error_set(err, code, VIAL_PHASE_CONFIGURE, "\"%s\" is not a %s: %s", error_short(text).text, what, why);
     error_field(err, "%s[%zu]", field, index);
     error_value(err, "%s", text);
     error_remedy(err, "%s", remedy);
@@ -171,7 +190,7 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         free(config->disks[i].path);
     }
     for (size_t i = 0; i < config->net_count; i++) {
-        if (config->net[i].kind == VIAL_NET_CUSTOM && config->net[i].ops.release != NULL)
+        if (config->net[i].has_ops && config->net[i].ops.release != NULL)
             config->net[i].ops.release(config->net[i].ops_user);
         fd_close(config->net[i].fd);
         free(config->net[i].path);
@@ -180,7 +199,7 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         free(config->vsock_ports[i].path);
     for (size_t i = 0; i < config->console_port_count; i++) {
         struct console_port_config *port = &config->console_ports[i];
-        if (port->kind == VIAL_CONSOLE_PORT_CUSTOM && port->ops.release != NULL)
+        if (port->has_ops && port->ops.release != NULL)
             port->ops.release(port->ops_user);
         fd_close(port->input_fd);
         fd_close(port->output_fd);
@@ -212,7 +231,7 @@ int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_
                                struct vial_error *err)
 {
     struct vial_machine_options ours = VIAL_MACHINE_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result < 0)
         return result;
     config->machine = (struct machine_config){
@@ -249,7 +268,7 @@ int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_k
                               struct vial_error *err)
 {
     struct vial_kernel_options ours = VIAL_KERNEL_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result < 0)
         return result;
     struct kernel_config kernel = {.format = (enum vial_kernel_format)ours.format};
@@ -294,7 +313,7 @@ static int fs_init(struct fs_config *fs, const struct vial_fs_options *options, 
 {
     struct vial_fs_options ours = VIAL_FS_OPTIONS_INIT;
     *fs = (struct fs_config){0};
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result == 0 && ours.ops != NULL)
         result = take_sized(&fs->ops, sizeof(fs->ops), ours.ops, err);
     if (result < 0)
@@ -352,7 +371,7 @@ int vial_vm_config_add_mapped_dir(struct vial_vm_config *config, const struct vi
                                   struct vial_error *err)
 {
     struct vial_mapped_dir_options ours = VIAL_MAPPED_DIR_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result == 0)
         result = GROW(config, mapped_dirs, mapped_dir_count, mapped_dir_capacity, LIMIT_DEVICES, "mapped_dirs", err);
     if (result < 0)
@@ -394,7 +413,7 @@ int vial_vm_config_add_disk(struct vial_vm_config *config, const struct vial_dis
                             struct vial_error *err)
 {
     struct vial_disk_options ours = VIAL_DISK_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result == 0)
         result = GROW(config, disks, disk_count, disk_capacity, LIMIT_DEVICES, "disks", err);
     if (result < 0)
@@ -431,7 +450,7 @@ int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_
                            struct vial_error *err)
 {
     struct vial_net_options ours = VIAL_NET_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result == 0)
         result = GROW(config, net, net_count, net_capacity, LIMIT_DEVICES, "net", err);
     if (result < 0)
@@ -441,6 +460,7 @@ int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_
         .fd = -1,
         .features = ours.features,
         .vfkit = ours.vfkit,
+        .has_ops = ours.ops != NULL,
         .ops_user = ours.ops_user,
     };
     if (ours.ops != NULL)
@@ -487,7 +507,7 @@ int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_
                            struct vial_error *err)
 {
     struct vial_tsi_options ours = VIAL_TSI_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result < 0)
         return result;
     char *assigned_ip = NULL;
@@ -503,7 +523,7 @@ int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vi
                                   struct vial_error *err)
 {
     struct vial_vsock_port_options ours = VIAL_VSOCK_PORT_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result == 0)
         result = GROW(config, vsock_ports, vsock_port_count, vsock_port_capacity, LIMIT_PORTS, "vsock_ports", err);
     if (result < 0)
@@ -521,7 +541,7 @@ int vial_vm_config_set_console(struct vial_vm_config *config, const struct vial_
                                struct vial_error *err)
 {
     struct vial_console_options ours = VIAL_CONSOLE_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result < 0)
         return result;
     char *output = NULL;
@@ -537,13 +557,17 @@ int vial_vm_config_add_console_port(struct vial_vm_config *config, const struct 
                                     struct vial_error *err)
 {
     struct vial_console_port_options ours = VIAL_CONSOLE_PORT_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result == 0)
         result = GROW(config, console_ports, console_port_count, console_port_capacity, LIMIT_DEVICES, "console.ports",
                       err);
     if (result < 0)
         return result;
-    struct console_port_config port = {.kind = (enum vial_console_port_kind)ours.kind, .ops_user = ours.ops_user};
+    struct console_port_config port = {
+        .kind = (enum vial_console_port_kind)ours.kind,
+        .has_ops = ours.ops != NULL,
+        .ops_user = ours.ops_user,
+    };
     size_t index = config->console_port_count;
     auto_close int input_fd = -1;
     auto_close int output_fd = -1;
@@ -571,7 +595,7 @@ int vial_vm_config_set_gpu(struct vial_vm_config *config, const struct vial_gpu_
                            struct vial_error *err)
 {
     struct vial_gpu_options ours = VIAL_GPU_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result < 0)
         return result;
     config->has_gpu = true;
@@ -615,7 +639,7 @@ int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exe
                             struct vial_error *err)
 {
     struct vial_exec_options ours = VIAL_EXEC_OPTIONS_INIT;
-    int result = take_sized(&ours, sizeof(ours), options, err);
+    int result = TAKE_SIZED(ours, options, err);
     if (result < 0)
         return result;
     struct string_list args = {0}, env = {0};

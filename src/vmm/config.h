@@ -60,7 +60,7 @@ struct net_config {
     char *path; /* owned; NULL with a descriptor or a custom backend */
     uint32_t features;
     uint8_t mac[6];
-    bool vfkit;
+    bool vfkit, has_ops;
     struct vial_net_ops ops;
     void *ops_user; /* borrowed until ops.release */
 };
@@ -79,6 +79,7 @@ struct console_port_config {
     char *name; /* owned */
     enum vial_console_port_kind kind;
     int input_fd, output_fd, tty_fd; /* owned, or -1 */
+    bool has_ops;
     struct vial_console_ops ops;
     void *ops_user; /* borrowed until ops.release */
 };

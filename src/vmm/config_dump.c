@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A configuration as JSON, with what the library filled in.
  *
- * The inverse of config_json.c: every section appears, each with all of its members, in the file's own spelling, so
- * that the output of one configuration can be compared with another's, and reads back as the same configuration. What
- * a file cannot say (custom backends, observers, the numbers of duplicated descriptors) appears as a word or a count.
+ * The inverse of config_json.c: every section appears, each with all of its members, in the file's own spelling, so that
+ * two configurations can be compared, and the output reads back as the same configuration. The exceptions are what a
+ * file cannot say: custom backends appear as a word, observers not at all, descriptors with the numbers of our own
+ * duplicates, and bytes that are not UTF-8 as escapes.
  *
  * Invariants: (1) text that is not UTF-8 is escaped, never cut off. (2) without memory nothing is returned.
  *
@@ -12,6 +13,7 @@
 #include "vmm/config.h"
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -231,9 +233,10 @@ static json_t *dump_exec(struct dump *dump, const struct vial_vm_config *config)
         char *equals = entry != NULL ? strchr(entry, '=') : NULL;
         if (equals != NULL)
             *equals++ = '\0';
-        dump->has_failed |= entry == NULL;
-        if (entry != NULL)
-            put(dump, env, entry, text(equals != NULL ? equals : ""));
+        auto_json json_t *key = entry != NULL ? text(entry) : NULL; /* which is UTF-8 whatever the entry was */
+        dump->has_failed |= key == NULL;
+        if (key != NULL)
+            put(dump, env, json_string_value(key), text(equals != NULL ? equals : ""));
     }
     for (size_t i = 0; i < config->rlimit_count; i++) {
         char line[64];
@@ -275,6 +278,11 @@ static void dump_arrays(struct dump *dump, const struct vial_vm_config *config, 
     put(dump, document, "vsock_ports", vsock);
 }
 
+static int take_text(const char *bytes, size_t length, void *buffer)
+{
+    return buffer_add(buffer, bytes, length);
+}
+
 int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, struct vial_error *err)
 {
     struct dump dump = {0};
@@ -292,9 +300,13 @@ int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, st
     put(&dump, document, "tsi", tsi);
     put(&dump, document, "console", dump_console(&dump, config));
     put(&dump, document, "exec", dump_exec(&dump, config));
-    char *json = dump.has_failed ? NULL : json_dumps(document, JSON_INDENT(2));
-    if (json == NULL)
+    /* Into memory of our own: Jansson's comes from whatever allocator the program has given it. */
+    auto_buffer struct buffer json = BUFFER_INIT(LIMIT_DUMP_BYTES);
+    if (!dump.has_failed)
+        json_dump_callback(document, take_text, &json, JSON_INDENT(2));
+    char *whole = dump.has_failed ? NULL : buffer_steal(&json);
+    if (whole == NULL)
         return error_no_memory(err, VIAL_PHASE_CONFIGURE);
-    *ret_json = json;
+    *ret_json = whole;
     return 0;
 }

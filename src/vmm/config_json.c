@@ -342,15 +342,6 @@ static int read_one_console_port(struct vial_vm_config *config, const struct jso
     int result = read_object(at, members, &port, err);
     if (result < 0)
         return result;
-    if (port.tty_fd >= 0 && (port.input_fd >= 0 || port.output_fd >= 0)) {
-        struct json_cursor member;
-        json_member(at, "tty_fd", &member);
-        result = error_set(err, VIAL_ERROR_CONFLICT, VIAL_PHASE_CONFIGURE,
-                           "the port has a terminal and other descriptors");
-        json_blame(&member, err);
-        error_remedy(err, "give tty_fd alone, or input_fd and output_fd");
-        return result;
-    }
     port.kind = port.tty_fd >= 0 ? VIAL_CONSOLE_PORT_TTY : VIAL_CONSOLE_PORT_INOUT;
     return vial_vm_config_add_console_port(config, &port, err);
 }

@@ -3,7 +3,7 @@
  *
  *     mac     = hex hex 5(sep hex hex)            one kind of separator, ':' or '-'
  *     ports   = port [":" port]                   1 … 65535
- *     folders = path ":" path [":" ("ro" | "rw")]
+ *     folders = path ":" path [":" ("ro" | "rw")]   the second absolute and without a colon
  *     rlimit  = (name | number) "=" value ":" value        value = number | "unlimited"
  *
  * Invariants: (1) nothing is accepted with anything before or behind it. (2) a result is written only on success.
@@ -109,6 +109,8 @@ int parse_folder_pair(const char *text, char **ret_host, char **ret_guest, bool 
         return wrong(-EINVAL, "it has no colon with an absolute path of the guest behind it", ret_why);
     if (guest == 1)
         return wrong(-EINVAL, "the path of the host is missing", ret_why);
+    if (memchr(text + guest, ':', length - guest) != NULL) /* ":RO" must not become a part of the path */
+        return wrong(-EINVAL, "what follows the path of the guest is neither :ro nor :rw", ret_why);
     auto_free char *host_copy = copy_part(text, guest - 1);
     auto_free char *guest_copy = copy_part(text + guest, length - guest);
     if (host_copy == NULL || guest_copy == NULL)

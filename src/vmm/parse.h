@@ -16,7 +16,7 @@ int parse_mac(const char *text, uint8_t ret_mac[6], const char **ret_why);
 int parse_port_pair(const char *text, struct port_config *ret_pair, const char **ret_why);
 
 /* "HOST:GUEST[:ro|:rw]" in new memory. The guest's path begins at the last colon that a '/' follows, so the host's path
- * may hold colons. -EINVAL or -ENOMEM. */
+ * may hold colons; the guest's may not. -EINVAL or -ENOMEM. */
 int parse_folder_pair(const char *text, char **ret_host, char **ret_guest, bool *ret_read_only, const char **ret_why);
 
 /* "NAME=SOFT:HARD" or "NUMBER=SOFT:HARD". -EINVAL or -ERANGE. */

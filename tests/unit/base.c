@@ -147,6 +147,19 @@ TEST(error_accepts_null_and_long_texts)
     CHECK_TEXT(err.message + sizeof(err.message) - 4, "...");
 }
 
+TEST(long_arguments_leave_room_for_the_reason)
+{
+    char path[1000];
+    struct vial_error err;
+    memset(path, 'a', sizeof(path));
+    memcpy(path, "/begin", 6);
+    memcpy(path + sizeof(path) - 5, "/end", 5);
+    error_set_os(&err, VIAL_PHASE_HOST, ENOENT, "cannot open %s", error_short(path).text);
+    CHECK(strstr(err.message, "/begin") != NULL && strstr(err.message, "...") != NULL);
+    CHECK(strstr(err.message, "/end: No such file or directory") != NULL);
+    CHECK_TEXT(error_short("short").text, "short");
+}
+
 TEST(error_names_are_complete)
 {
     for (int code = VIAL_ERROR_NONE; code <= VIAL_ERROR_KVM_EMULATED; code++)

@@ -72,6 +72,13 @@ TEST(structs_of_other_versions)
     CHECK_INT(vial_vm_config_set_machine(config, &older, &err), 0);
     CHECK_INT(config->machine.memory_mib, 99);
     CHECK_INT(config->machine.vcpus, 1);
+    older.size = 9; /* in the middle of a member */
+    CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
+    older.size = SIZE_MAX; /* never initialised */
+    CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
+    struct vial_machine_options later = VIAL_MACHINE_OPTIONS_INIT;
+    later.reserved[7] = 1; /* a member of a newer header, in bytes that this one has */
+    CHECK_INT(vial_vm_config_set_machine(config, &later, &err), -E2BIG);
     older.size = 0;
     CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
     CHECK_INT(vial_vm_config_set_machine(config, NULL, &err), -EINVAL);
@@ -148,7 +155,8 @@ static void count_release(void *user)
 TEST(backends_are_released_once)
 {
     struct vial_vm_config *config = config_new();
-    struct vial_fs_ops fs_ops = {.size = sizeof(fs_ops), .release = count_release};
+    struct vial_fs_ops fs_ops = VIAL_FS_OPS_INIT;
+    fs_ops.release = count_release;
     struct vial_net_ops net_ops = {.size = sizeof(net_ops), .release = count_release};
     struct vial_console_ops console_ops = {.size = sizeof(console_ops), .release = count_release};
     struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
@@ -293,6 +301,33 @@ TEST(a_dump_reads_back_as_itself)
     vial_vm_config_free(again);
 }
 
+static void *odd_malloc(size_t size)
+{
+    char *memory = malloc(size + 16);
+    return memory != NULL ? memory + 16 : NULL;
+}
+
+static void odd_free(void *pointer)
+{
+    if (pointer != NULL)
+        free((char *)pointer - 16);
+}
+
+TEST(a_dump_is_freed_with_free_whatever_allocator_jansson_has)
+{
+    struct vial_vm_config *config = config_new();
+    char *text = NULL;
+    json_malloc_t usual_malloc = NULL;
+    json_free_t usual_free = NULL;
+    json_get_alloc_funcs(&usual_malloc, &usual_free);
+    json_set_alloc_funcs(odd_malloc, odd_free);
+    int result = vial_vm_config_dump(config, &text, &err);
+    json_set_alloc_funcs(usual_malloc, usual_free);
+    CHECK_INT(result, 0);
+    free(text);
+    vial_vm_config_free(config);
+}
+
 TEST(a_dump_of_nonsense_is_still_json)
 {
     struct vial_vm_config *config = config_new();
@@ -305,12 +340,17 @@ TEST(a_dump_of_nonsense_is_still_json)
     disk.path = "not \xff utf-8";
     kernel.format = -1;
     net.kind = 12;
+    const char *const env[] = {"\xff=\xfe", "NOTHING", NULL};
+    struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
+    exec.env = env;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
     CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
     CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
     CHECK_INT(vial_vm_config_dump(config, &text, &err), 0);
     CHECK(strstr(text, "\"format\": \"invalid\"") != NULL);
     CHECK(strstr(text, "not \\\\xff utf-8") != NULL);
+    CHECK(strstr(text, "\"\\\\xff\": \"\\\\xfe\"") != NULL);
     vial_vm_config_free(config);
 }
 

@@ -76,7 +76,7 @@ static int wait_for_signal(void)
 static int run(int vcpu_fd)
 {
     installed->runs++;
-    if (installed->never_returns)
+    if (installed->never_returns || (installed->sleeps_from_run > 0 && installed->runs >= installed->sleeps_from_run))
         return wait_for_signal();
     if (installed->ns_per_iteration == 0) {
         uint64_t count = iterations;

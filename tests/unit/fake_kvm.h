@@ -19,6 +19,7 @@ struct fake_kvm {
     uint32_t exit_reason;      /* what KVM_RUN ends with */
     uint64_t ns_per_iteration; /* how long one turn of the loop takes; 0: as long as here */
     bool never_returns;        /* KVM_RUN waits until a signal interrupts it */
+    unsigned sleeps_from_run;  /* so does it from this run on; 0: never */
     unsigned runs;             /* how often KVM_RUN was called */
 };
 

@@ -77,6 +77,33 @@ TEST(a_kvm_that_never_comes_back_is_interrupted)
     CHECK(sigpending(&after) == 0 && sigisemptyset(&after));
 }
 
+TEST(a_signal_of_the_program_is_left_alone)
+{
+    sigset_t one, before;
+    siginfo_t info;
+    static const struct timespec now = {0};
+    sigemptyset(&one);
+    sigaddset(&one, SIGRTMAX);
+    pthread_sigmask(SIG_BLOCK, &one, &before);
+    for (int i = 0; i < 3; i++)
+        raise(SIGRTMAX);
+    fake = fake_kvm_sound;
+    CHECK_INT(probe_fake(), 0);
+    CHECK_INT(probe.verdict, KVM_NATIVE);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(sigtimedwait(&one, &info, &now), SIGRTMAX);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+TEST(a_vcpu_that_falls_asleep_later_is_no_better)
+{
+    fake = fake_kvm_sound;
+    fake.sleeps_from_run = 4; /* after the smoke test */
+    CHECK_INT(probe_fake(), -EIO);
+    CHECK_INT(probe.verdict, KVM_SMOKE_FAILED);
+    CHECK_INT(probe.os_error, ETIMEDOUT);
+}
+
 TEST(a_failed_smoke_test_is_explained)
 {
     fake = fake_kvm_sound;
@@ -173,6 +200,15 @@ TEST(a_missing_device_gets_the_fitting_remedy)
     CHECK(strstr(missing_remedy(), "nestedVirtualization=true") != NULL);
 }
 
+TEST(a_large_host_is_not_mistaken_for_one_without_virtualization)
+{
+    static char cpuinfo[200000];
+    memset(cpuinfo, '\n', sizeof(cpuinfo) - 1);
+    memcpy(cpuinfo, "flags\t: fpu vmx sse", 19);
+    test_text_file("proc/cpuinfo", cpuinfo);
+    CHECK(strstr(missing_remedy(), "modprobe kvm_intel") != NULL);
+}
+
 TEST(a_forbidden_device_names_the_group)
 {
     if (geteuid() != 0)
@@ -189,7 +225,15 @@ TEST(a_forbidden_device_names_the_group)
     CHECK_INT(kvm_probe_explain(test_folder(), &probe, &err), -EACCES);
     CHECK_INT(err.code, VIAL_ERROR_PERMISSION);
     CHECK_TEXT(err.message, "/dev/kvm may not be opened by this user: Permission denied");
-    CHECK(strstr(err.remedy, "usermod -aG kvm USER") != NULL);
+    CHECK(strstr(err.remedy, "chgrp kvm /dev/kvm") != NULL);
+    CHECK_INT(chmod(path, 0660), 0);
+    CHECK_INT(chown(path, 0, 12345), 0);
+    test_text_file("etc/group", "root:x:0:\nkvm:x:12345:somebody\n");
+    CHECK_INT(seteuid(65534), 0);
+    kvm_probe_run(test_folder(), &probe);
+    CHECK_INT(seteuid(0), 0);
+    CHECK_INT(kvm_probe_explain(test_folder(), &probe, &err), -EACCES);
+    CHECK(strstr(err.remedy, "add this user to the group kvm") == err.remedy);
 }
 
 TEST(something_else_at_the_device_is_not_kvm)
@@ -233,10 +277,13 @@ TEST(capacity_is_what_files_and_groups_leave)
     host_capacity_read(test_folder(), &capacity);
     CHECK_INT(capacity.memory_mib, 512);
     CHECK_INT(capacity.available_mib, 512);
+    test_text_file("sys/fs/cgroup/a/memory.current", "402653184\n");
+    host_capacity_read(test_folder(), &capacity);
+    CHECK_INT(capacity.available_mib, 128);
     test_text_file("proc/self/cgroup", "1:name=systemd:/\n");
     test_text_file("proc/meminfo", "garbage\nMemTotal: x\n");
     host_capacity_read(test_folder(), &capacity);
-    CHECK(capacity.memory_mib > UINT64_C(1) << 40);
+    CHECK(capacity.memory_mib == HOST_UNKNOWN);
 }
 
 TEST(kernels_are_found_where_they_are_put)
@@ -245,15 +292,22 @@ TEST(kernels_are_found_where_they_are_put)
     setenv("VIAL_KERNELS", "relative", 1);
     setenv("XDG_CACHE_HOME", "/cache", 1);
     CHECK(!host_kernel_find(test_folder(), HOST_ENGINE_UML, &path));
-    test_text_file("cache/vial/kernel/kvm-x86_64/vmlinux", "");
+    test_text_file("cache/vial/kernel/kvm-x86_64/vmlinux", "\x7f"
+                                                           "ELF");
     CHECK(host_kernel_find(test_folder(), HOST_ENGINE_KVM, &path));
-    const char *uml = test_text_file("cache/vial/kernel/uml/linux", "");
+    const char *uml = test_text_file("cache/vial/kernel/uml/linux", "\x7f"
+                                                                    "ELF");
     CHECK(!host_kernel_find(test_folder(), HOST_ENGINE_UML, &path)); /* it must be executable */
     CHECK_INT(chmod(uml, 0755), 0);
     CHECK(host_kernel_find(test_folder(), HOST_ENGINE_UML, &path));
     CHECK_TEXT(path.text, uml);
     setenv("VIAL_KERNELS", "/mine", 1);
-    const char *mine = test_text_file("mine/kvm-x86_64/vmlinux", "");
+    test_make_folder("mine/kvm-x86_64/vmlinux"); /* a folder is no kernel */
+    CHECK(host_kernel_find(test_folder(), HOST_ENGINE_KVM, &path));
+    CHECK(strstr(path.text, "/mine/") == NULL);
+    setenv("VIAL_KERNELS", "/yours", 1);
+    const char *mine = test_text_file("yours/kvm-x86_64/vmlinux", "\x7f"
+                                                                  "ELF");
     CHECK(host_kernel_find(test_folder(), HOST_ENGINE_KVM, &path));
     CHECK_TEXT(path.text, mine);
     unsetenv("VIAL_KERNELS");
@@ -279,7 +333,10 @@ TEST(the_doctor_picks_kvm_when_it_is_native)
 TEST(the_doctor_picks_uml_when_its_kernel_is_there)
 {
     setenv("VIAL_KERNELS", "/kernels", 1);
-    CHECK_INT(chmod(test_text_file("kernels/uml/linux", ""), 0755), 0);
+    CHECK_INT(chmod(test_text_file("kernels/uml/linux", "\x7f"
+                                                        "ELF"),
+                    0755),
+              0);
     test_make_folder("dev");
     test_make_folder("dev/shm");
     doctor_run(test_folder(), &report);

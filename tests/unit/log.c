@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 struct seen {
@@ -108,8 +110,76 @@ TEST(wrong_sinks_are_refused)
     CHECK_INT(vial_log_to_fd(2, 1, 3, &err), -EINVAL);
     CHECK_TEXT(err.message, "log style 3 does not exist");
     CHECK_INT(vial_log_to_fd(999, 1, 0, &err), -EINVAL);
-    CHECK_TEXT(err.message, "log descriptor 999 is not open");
+    CHECK_TEXT(err.message, "log descriptor 999 is not open for writing");
     CHECK(err.remedy[0] != '\0');
+    int read_only = open("/dev/null", O_RDONLY);
+    CHECK_INT(vial_log_to_fd(read_only, 1, 0, &err), -EINVAL);
+    close(read_only);
+    CHECK_INT(vial_log_set_hook(remember, NULL, 6), -EINVAL);
+}
+
+TEST(a_reader_that_is_gone_costs_lines_not_the_process)
+{
+    struct vial_error err;
+    sigset_t pending;
+    int ends[2];
+    CHECK_INT(pipe(ends), 0);
+    close(ends[0]);
+    CHECK_INT(vial_log_to_fd(ends[1], VIAL_LOG_INFO, VIAL_LOG_STYLE_NEVER, &err), 0);
+    log_info("lost");
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF);
+    sigpending(&pending);
+    CHECK_INT(sigismember(&pending, SIGPIPE), 0);
+    close(ends[1]);
+}
+
+static int result_inside;
+
+static void change_hook(void *user, const struct vial_log_record *record)
+{
+    (void)record;
+    result_inside = vial_log_set_hook(NULL, user, VIAL_LOG_OFF);
+}
+
+TEST(a_hook_cannot_be_changed_from_inside)
+{
+    vial_log_set_hook(change_hook, NULL, VIAL_LOG_INFO);
+    log_info("now");
+    CHECK_INT(result_inside, -EDEADLK);
+    CHECK_INT(vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF), 0);
+}
+
+static atomic_bool is_over;
+
+static void be_slow(void *user, const struct vial_log_record *record)
+{
+    (void)user;
+    (void)record;
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - start.tv_sec) * 1000000000 + now.tv_nsec - start.tv_nsec < 200000);
+}
+
+static void *log_without_pause(void *argument)
+{
+    (void)argument;
+    while (!atomic_load(&is_over))
+        log_info("busy");
+    return NULL;
+}
+
+TEST(busy_loggers_do_not_keep_the_hook)
+{
+    pthread_t threads[8];
+    vial_log_set_hook(be_slow, NULL, VIAL_LOG_INFO);
+    for (size_t i = 0; i < 8; i++)
+        CHECK_INT(pthread_create(&threads[i], NULL, log_without_pause, NULL), 0);
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF); /* waited for ever when readers came first */
+    atomic_store(&is_over, true);
+    for (size_t i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
 }
 
 static atomic_int calls;

@@ -166,6 +166,30 @@ TEST(stop_comes_from_any_thread_and_is_never_lost)
     loop_free(world.loop);
 }
 
+static void count_and_stay_ready(void *user, uint32_t what)
+{
+    (void)what;
+    (*(int *)user)++;
+}
+
+TEST(a_stop_comes_before_however_many_are_ready)
+{
+    enum { count = 100 };
+    static struct loop_source *sources[count];
+    static int fds[count];
+    begin();
+    for (int i = 0; i < count; i++) {
+        fds[i] = eventfd(1, 0);
+        CHECK_INT(loop_add_fd(world.loop, fds[i], EPOLLIN, count_and_stay_ready, &world.calls[0], &sources[i]), 0);
+    }
+    loop_stop(world.loop);
+    CHECK_INT(loop_run(world.loop), 0);
+    CHECK_INT(world.calls[0], 0);
+    loop_free(world.loop);
+    for (int i = 0; i < count; i++)
+        close(fds[i]);
+}
+
 static void note_signal(void *user, uint32_t what)
 {
     *(uint32_t *)user = what;
@@ -179,6 +203,7 @@ TEST(signals_arrive_and_the_mask_is_restored)
     begin();
     CHECK_INT(loop_add_signal(world.loop, SIGUSR1, note_signal, &seen, &world.sources[0]), 0);
     CHECK_INT(loop_add_signal(world.loop, SIGUSR1, note_signal, &seen, &world.sources[1]), -EEXIST);
+    CHECK_INT(loop_add_signal(world.loop, SIGKILL, note_signal, &seen, &world.sources[1]), -EINVAL);
     CHECK_INT(loop_add_signal(world.loop, 4711, note_signal, &seen, &world.sources[1]), -EINVAL);
     CHECK_INT(loop_add_signal(world.loop, SIGUSR2, note_signal, &seen, &world.sources[1]), 0);
     raise(SIGUSR2);

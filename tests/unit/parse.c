@@ -73,8 +73,12 @@ TEST(folder_pairs)
     CHECK_TEXT(folder_pair("./a:/b:ro"), "./a -> /b ro");
     CHECK_TEXT(folder_pair("a:/b:rw"), "a -> /b rw");
     CHECK_TEXT(folder_pair("/with:colon:/b"), "/with:colon -> /b rw");
-    CHECK_TEXT(folder_pair("/a:/b/c:d"), "/a -> /b/c:d rw");
     CHECK_TEXT(folder_pair("/a:/b:/c"), "/a:/b -> /c rw");
+    /* What was meant to be read-only must never become a writable mount with a strange name. */
+    CHECK_TEXT(folder_pair("/a:/b:RO"), "refused");
+    CHECK_TEXT(folder_pair("/a:/b:readonly"), "refused");
+    CHECK_TEXT(folder_pair("/a:/b:"), "refused");
+    CHECK_TEXT(folder_pair("/a:/b:ro:rw"), "refused");
     CHECK_TEXT(folder_pair(""), "refused");
     CHECK_TEXT(folder_pair("/a"), "refused");
     CHECK_TEXT(folder_pair("/a:b"), "refused");

@@ -98,6 +98,8 @@ TEST(machine)
          "63 MiB are less than the 64 MiB that a kernel boots in", "give at least 64; 512 is the default"},
         {"{\"machine\": {\"memory_mib\": 8193}}", VIAL_ERROR_OUT_OF_RANGE, "machine.memory_mib", "8193",
          "8193 MiB are more than the 8192 MiB that this host can give", "give at most 8192"},
+        {"{\"machine\": {\"vcpus\": 3, \"hyperthreading\": true}}", VIAL_ERROR_CONFLICT, "machine.hyperthreading",
+         "true", "3 vCPUs cannot be shown as pairs of threads", "give an even number of vCPUs"},
         {"{\"machine\": {\"vcpus\": 4294967296}}", VIAL_ERROR_OUT_OF_RANGE, "machine.vcpus", "4294967296",
          "4294967296 is not between 0 and 4294967295", "give a whole number from 0 to 4294967295"},
     };
@@ -246,6 +248,10 @@ TEST(disks)
         {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"id\": \"a/b\"}]}", VIAL_ERROR_INVALID,
          "disks[0].id", "a/b", "a disk id has at most 20 ASCII characters and no space, slash, quote or backslash",
          "use letters, digits and dashes, such as data-1"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\"},"
+         " {\"path\": \"./disk.img\", \"format\": \"raw\", \"read_only\": true}]}",
+         VIAL_ERROR_CONFLICT, "disks[1].path", "./disk.img", "disks[0] is the same image, and one of the two can write",
+         "give each writable disk an image of its own, or make both read_only"},
         {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"id\": \"vdb\"},"
          " {\"path\": \"disk.img\", \"format\": \"raw\"}]}",
          VIAL_ERROR_DUPLICATE, "disks[1].id", "vdb", "disks[0] has the same id",
@@ -293,6 +299,11 @@ TEST(net)
          " {\"kind\": \"tap\", \"path\": \"tap1\", \"mac\": \"02:00:00:00:00:01\"}]}",
          VIAL_ERROR_DUPLICATE, "net[1].mac", "02:00:00:00:00:01", "net[0] has the same address",
          "give each network an address of its own"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\"}, {\"kind\": \"tap\", \"path\": \"tap0\"}]}",
+         VIAL_ERROR_DUPLICATE, "net[1].path", "tap0", "net[0] uses the same device",
+         "give each network a device of its own"},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"fd\": 0}]}", VIAL_ERROR_CONFLICT, "net[0].fd", "",
+         "a TAP device is given by its name", "leave the descriptor out"},
         {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"features\": [\"tso4\"]}]}", VIAL_ERROR_INVALID,
          "net[0].features[0]", "tso4",
          "\"tso4\" is not one of csum, guest-csum, guest-tso4, guest-tso6, guest-ufo, host-tso4, host-tso6 or host-ufo",
@@ -320,6 +331,15 @@ TEST(tsi_and_ports)
          "publish ports at the network's helper (passt, gvproxy)"},
         {"{\"machine\": {\"inet_hijack\": true}, \"tsi\": {\"assigned_ip\": \"127.0.0\"}}", VIAL_ERROR_SYNTAX,
          "tsi.assigned_ip", "127.0.0", "\"127.0.0\" is not an IPv4 address", "write it as in 127.0.0.2"},
+        {"{\"machine\": {\"inet_hijack\": true}, \"tsi\": {\"assigned_ip\": \"224.0.0.1\"}}", VIAL_ERROR_INVALID,
+         "tsi.assigned_ip", "224.0.0.1", "224.0.0.1 is not the address of one host", "write it as in 127.0.0.2"},
+        {"{\"machine\": {\"inet_hijack\": true}, \"net\": [{\"kind\": \"tap\", \"path\": \"t\"}]}", VIAL_ERROR_CONFLICT,
+         "machine.inet_hijack", "true", "the hijack is for a guest without a network device, and this machine has one",
+         "leave out one of the two"},
+        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"v\", \"listen\": true},"
+         " {\"port\": 2, \"path\": \"v\", \"listen\": true}]}",
+         VIAL_ERROR_DUPLICATE, "vsock_ports[1].path", "v", "vsock_ports[0] listens on the same path",
+         "give each port a socket of its own"},
         {"{\"tsi\": {\"local_only\": true}}", VIAL_ERROR_CONFLICT, "tsi.local_only", "",
          "it has no effect while the guest's sockets do not reach the host",
          "set machine.inet_hijack, or leave this out"},
@@ -354,8 +374,8 @@ TEST(console)
     static const struct refusal refusals[] = {
         {"{\"console\": {\"output\": \"gone/log\"}}", VIAL_ERROR_NOT_FOUND, "console.output", "gone/log",
          "the folder gone does not exist", "create the folder first, or correct the path"},
-        {"{\"console\": {\"output\": \"root\"}}", VIAL_ERROR_WRONG_KIND, "console.output", "root", "root is a folder",
-         "give the path of a file"},
+        {"{\"console\": {\"output\": \"root\"}}", VIAL_ERROR_WRONG_KIND, "console.output", "root",
+         "root is not a file that output can go to", "give the path of a file"},
         {"{\"console\": {\"ports\": [{\"input_fd\": 0}]}}", VIAL_ERROR_MISSING, "console.ports[0].name", "",
          "it is not given", "give the port a name"},
         {"{\"console\": {\"ports\": [{\"name\": \"a b\", \"input_fd\": 0}]}}", VIAL_ERROR_INVALID,
@@ -367,7 +387,7 @@ TEST(console)
          VIAL_ERROR_DUPLICATE, "console.ports[1].name", "a", "console.ports[0] has the same name",
          "give each port a name of its own"},
         {"{\"console\": {\"ports\": [{\"name\": \"a\", \"input_fd\": 0, \"tty_fd\": 0}]}}", VIAL_ERROR_CONFLICT,
-         "console.ports[0].tty_fd", "0", "the port has a terminal and other descriptors",
+         "console.ports[0].tty_fd", "", "the port has a terminal and something else",
          "give tty_fd alone, or input_fd and output_fd"},
         {"{\"console\": {\"gpu\": {}}}", VIAL_ERROR_UNSUPPORTED, "console.gpu", "", "a GPU is not in this build",
          "leave it out"},
@@ -440,8 +460,9 @@ TEST(right_configurations_are_accepted)
         "{\"kernel\": {\"path\": \"kernel.unknown\", \"format\": \"raw\", \"cmdline\": \"a=\\\"b c\\\" quiet--x\"}}",
         "{\"root\": {\"path\": \"root\"}, \"fs\": [{\"path\": \"data\"}, {\"path\": \"data\"}]}",
         "{\"mapped_dirs\": [\"data:/var\", \"data:/variety\", \"root:/app/./data\", \"root:/etc//config\"]}",
-        "{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\"}, {\"path\": \"disk.img\", \"format\": \"vmdk\","
-        " \"read_only\": true}]}",
+        "{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"read_only\": true},"
+        " {\"path\": \"disk.img\", \"format\": \"vmdk\", \"read_only\": true}]}",
+        "{\"console\": {\"output\": \"/dev/null\"}}",
         "{\"net\": [{\"kind\": \"unixgram\", \"path\": \"socket\", \"vfkit\": true}, {\"kind\": \"tap\", \"path\": "
         "\"t\"}]}",
         "{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80:80\", \"81:81\"], \"tsi\": {\"local_only\": true}}",
@@ -499,6 +520,66 @@ TEST(custom_backends_must_be_complete)
     port.ops = &console_ops;
     CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
     expect(config, "console.ports[0].ops", "the custom backend is not complete");
+}
+
+TEST(backends_of_another_kind_are_refused)
+{
+    struct vial_net_ops net_ops = VIAL_NET_OPS_INIT;
+    struct vial_console_ops console_ops = VIAL_CONSOLE_OPS_INIT;
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    struct vial_vm_config *config = config_new();
+    net.kind = VIAL_NET_TAP;
+    net.path = "tap0";
+    net.ops = &net_ops;
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].ops", "the network has a custom backend, but another kind");
+    config = config_new();
+    net.kind = VIAL_NET_CUSTOM;
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].kind", "a custom backend has neither a path nor a descriptor");
+    config = config_new();
+    net.ops = NULL;
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].ops", "the network has no backend");
+    config = config_new();
+    port.name = "p";
+    port.kind = VIAL_CONSOLE_PORT_INOUT;
+    port.input_fd = 0;
+    port.ops = &console_ops;
+    CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
+    expect(config, "console.ports[0].ops", "the port has a custom backend, but another kind");
+}
+
+TEST(what_only_programs_can_say_too_large)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
+    struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
+    static char long_text[200000] = "/";
+    const char *const args[] = {long_text, NULL};
+    memset(long_text + 1, 'a', sizeof(long_text) - 2);
+    CHECK_INT(vial_vm_config_add_port(config, 1, 0, &err), 0);
+    expect(config, "port_map[0]", "0 is not a port");
+    config = config_new();
+    exec.path = "x";
+    exec.args = args;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+    expect(config, "exec.args[0]", "one string is longer than the 128 KiB that Linux takes");
+    config = config_new();
+    exec.path = long_text;
+    exec.args = NULL;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+    expect(config, "exec.path", "the path is longer than 4095 bytes");
+    config = config_new();
+    exec.path = NULL;
+    exec.workdir = long_text;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+    expect(config, "exec.workdir", "the path is longer than 4095 bytes");
+    config = config_new();
+    kernel.init = long_text;
+    CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
+    expect(config, "kernel.init", "the path of init is longer than 255 bytes");
 }
 
 TEST(numbers_outside_their_enumerations)
@@ -609,10 +690,28 @@ TEST(too_many_devices_altogether)
 {
     struct vial_vm_config *config = config_new();
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    char name[16];
     net.kind = VIAL_NET_TAP;
-    net.path = "tap0";
-    for (int i = 0; i < 197; i++)
+    net.path = name;
+    /* One of each default device (balloon, rng, metrics, console), and taps up to the limit of each controller. */
+    for (int i = 0; i < 15; i++) {
+        snprintf(name, sizeof(name), "tap%d", i);
         CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    }
+    CHECK_INT(config_validate(config, &host, &err), 0);
+    snprintf(name, sizeof(name), "tap15");
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    CHECK_INT(config_validate(config, &host, &err), -EINVAL);
+    CHECK_TEXT(err.field, "machine.split_irqchip");
+    CHECK_TEXT(err.remedy, "set machine.split_irqchip, which has room for 200 devices");
+    config->machine.split_irqchip = true;
+    for (int i = 16; i < 196; i++) {
+        snprintf(name, sizeof(name), "tap%d", i);
+        CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    }
+    CHECK_INT(config_validate(config, &host, &err), 0);
+    snprintf(name, sizeof(name), "tap196");
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
     expect(config, "machine", "these are more devices than a machine has interrupts for");
 }
 

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Checking what a machine stores on: its root, mounts, mapped folders and disks.
+ *
+ * Invariants: as in check.c.
+ *
+ * Trust: every value may come from a hostile or careless caller.
+ */
+#include "vmm/check.h"
+
+#include "base/path.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- file systems ---- */
+
+static int check_fs(const struct fs_config *fs, const char *name, struct vial_error *err)
+{
+    int result = check_given(fs->tag, place_of("%s.tag", name).text, "give a tag, or leave it out", err);
+    if (result == 0)
+        result = check_cmdline_text(fs->tag, place_of("%s.tag", name).text, err); /* the root's tag travels there */
+    if (result < 0)
+        return result;
+    if (strlen(fs->tag) > LIMIT_FS_TAG_BYTES || strpbrk(fs->tag, " \"") != NULL)
+        return refuse(err, VIAL_ERROR_INVALID, place_of("%s.tag", name).text, fs->tag, "use a short name, such as data",
+                      "a tag has at most %d characters and neither spaces nor quotes", LIMIT_FS_TAG_BYTES);
+    if (fs->dax_window_mib > LIMIT_DAX_WINDOW_MIB)
+        return refuse_number(err, VIAL_ERROR_OUT_OF_RANGE, place_of("%s.dax_window_mib", name).text, fs->dax_window_mib,
+                             "give at most 1048576 (1 TiB)", "the DAX window is larger than 1 TiB");
+    if (fs->dax_window_mib % 2 != 0)
+        return refuse_number(err, VIAL_ERROR_INVALID, place_of("%s.dax_window_mib", name).text, fs->dax_window_mib,
+                             "give a multiple of 2", "the DAX window is not a whole number of 2 MiB pages");
+    if (!fs->is_custom)
+        return check_folder(fs->path, place_of("%s.path", name).text, err);
+    if (fs->path != NULL)
+        return refuse(err, VIAL_ERROR_CONFLICT, place_of("%s.path", name).text, fs->path,
+                      "give a path or a backend, not both", "the file system has both a path and a custom backend");
+    if (fs->ops.lookup == NULL || fs->ops.attributes == NULL)
+        return refuse(err, VIAL_ERROR_MISSING, place_of("%s.ops", name).text, "", "implement lookup and attributes",
+                      "the custom backend has no %s", fs->ops.lookup == NULL ? "lookup" : "attributes");
+    return 0;
+}
+
+/* The tag of file system `index` among all: the root, the mounts, the mapped folders. */
+static const char *tag_at(const struct vial_vm_config *config, size_t index, struct place *ret_place)
+{
+    if (config->has_root && index-- == 0) {
+        *ret_place = place_of("root.tag");
+        return config->root.tag;
+    }
+    if (index < config->fs_count) {
+        *ret_place = place_of("fs[%zu].tag", index);
+        return config->fs[index].tag;
+    }
+    index -= config->fs_count;
+    if (index >= config->mapped_dir_count)
+        return NULL;
+    *ret_place = place_of("mapped_dirs[%zu]", index);
+    return config->mapped_dirs[index].tag;
+}
+
+static int check_tags(const struct vial_vm_config *config, struct vial_error *err)
+{
+    struct place place, other_place;
+    const char *tag, *other;
+    for (size_t i = 0; (tag = tag_at(config, i, &place)) != NULL; i++) {
+        for (size_t j = 0; j < i; j++) {
+            other = tag_at(config, j, &other_place);
+            if (strcmp(tag, other) == 0)
+                return refuse(err, VIAL_ERROR_DUPLICATE, place.text, tag,
+                              "give each file system a tag of its own (fs<N> is the default of the N-th)",
+                              "%s has the same tag", other_place.text);
+        }
+    }
+    return 0;
+}
+
+static int check_mapped_dirs(const struct vial_vm_config *config, char **normal, struct vial_error *err)
+{
+    for (size_t i = 0; i < config->mapped_dir_count; i++) {
+        const struct mapped_dir_config *dir = &config->mapped_dirs[i];
+        struct place guest = place_of("mapped_dirs[%zu].guest", i);
+        int result = check_folder(dir->host, place_of("mapped_dirs[%zu].host", i).text, err);
+        if (result == 0)
+            result = check_guest_path(dir->guest, guest.text, &normal[i], err);
+        if (result < 0)
+            return result;
+        if (strcmp(normal[i], "/") == 0)
+            return refuse(err, VIAL_ERROR_CONFLICT, guest.text, dir->guest, "make that folder the root instead",
+                          "a folder mapped at / would hide the root");
+        for (size_t j = 0; j < i; j++) {
+            if (!path_overlaps(normal[i], normal[j]))
+                continue;
+            if (strcmp(normal[i], normal[j]) == 0)
+                return refuse(err, VIAL_ERROR_DUPLICATE, guest.text, dir->guest, "map each folder at a path of its own",
+                              "mapped_dirs[%zu] is mounted at %s already", j, error_short(normal[j]).text);
+            return refuse(err, VIAL_ERROR_CONFLICT, guest.text, dir->guest,
+                          "map the two side by side; one mount would hide a part of the other",
+                          "%s and %s (mapped_dirs[%zu]) lie one inside the other", error_short(normal[i]).text,
+                          error_short(normal[j]).text, j);
+        }
+    }
+    return 0;
+}
+
+int check_file_systems(const struct vial_vm_config *config, struct vial_error *err)
+{
+    int result = config->has_root ? check_fs(&config->root, "root", err) : 0;
+    for (size_t i = 0; i < config->fs_count && result == 0; i++)
+        result = check_fs(&config->fs[i], place_of("fs[%zu]", i).text, err);
+    if (result == 0 && config->mapped_dir_count > 0) {
+        char **normal = calloc(config->mapped_dir_count, sizeof(normal[0]));
+        if (normal == NULL)
+            return error_no_memory(err, VIAL_PHASE_VALIDATE);
+        result = check_mapped_dirs(config, normal, err);
+        for (size_t i = 0; i < config->mapped_dir_count; i++)
+            free(normal[i]);
+        free(normal);
+    }
+    return result == 0 ? check_tags(config, err) : result;
+}
+
+/* ---- disks ---- */
+
+static int check_disk_id(const struct vial_vm_config *config, size_t index, struct vial_error *err)
+{
+    const char *id = config->disks[index].id;
+    struct place field = place_of("disks[%zu].id", index);
+    int result = check_given(id, field.text, "give an id, or leave it out", err);
+    if (result < 0)
+        return result;
+    if (strlen(id) > LIMIT_DISK_ID_BYTES || !text_is_printable_ascii(id) || strpbrk(id, " /\"\\") != NULL)
+        return refuse(err, VIAL_ERROR_INVALID, field.text, id, "use letters, digits and dashes, such as data-1",
+                      "a disk id has at most %d ASCII characters and no space, slash, quote or backslash",
+                      LIMIT_DISK_ID_BYTES);
+    for (size_t j = 0; j < index; j++)
+        if (strcmp(id, config->disks[j].id) == 0)
+            return refuse(err, VIAL_ERROR_DUPLICATE, field.text, id,
+                          "give each disk an id of its own (vda, vdb … are the defaults in order)",
+                          "disks[%zu] has the same id", j);
+    return 0;
+}
+
+static int check_disk(const struct vial_vm_config *config, size_t index, struct vial_error *err)
+{
+    const struct disk_config *disk = &config->disks[index];
+    struct place field = place_of("disks[%zu].path", index);
+    struct stat status;
+    int result = check_disk_id(config, index, err);
+    if (result == 0)
+        result = check_given(disk->path, field.text, "give the path of a disk image or block device", err);
+    if (result == 0)
+        result = check_exists(disk->path, field.text, &status, err);
+    if (result < 0)
+        return result;
+    if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
+        return refuse(err, VIAL_ERROR_WRONG_KIND, field.text, disk->path,
+                      "give the path of a disk image or block device",
+                      "%s is neither a regular file nor a block device", error_short(disk->path).text);
+    if (disk->format == VIAL_DISK_UNSET)
+        return refuse(err, VIAL_ERROR_MISSING, place_of("disks[%zu].format", index).text, "",
+                      "name the format: raw, qcow2 or vmdk",
+                      "the disk's format is not given, and guessing it would let a guest choose it");
+    if (disk->format < VIAL_DISK_RAW || disk->format > VIAL_DISK_VMDK)
+        return refuse_number(err, VIAL_ERROR_INVALID, place_of("disks[%zu].format", index).text, disk->format,
+                             "use raw, qcow2 or vmdk", "it is not a disk format");
+    if (disk->cache < VIAL_DISK_WRITEBACK || disk->cache > VIAL_DISK_UNSAFE)
+        return refuse_number(err, VIAL_ERROR_INVALID, place_of("disks[%zu].cache", index).text, disk->cache,
+                             "use writeback or unsafe", "it is not a cache mode");
+    if (disk->sync < VIAL_DISK_SYNC_FULL || disk->sync > VIAL_DISK_SYNC_NONE)
+        return refuse_number(err, VIAL_ERROR_INVALID, place_of("disks[%zu].sync", index).text, disk->sync,
+                             "use full, relaxed or none", "it is not a sync mode");
+    if (disk->format == VIAL_DISK_VMDK && !disk->read_only)
+        return refuse(err, VIAL_ERROR_UNSUPPORTED, place_of("disks[%zu].read_only", index).text, "false",
+                      "set read_only, or convert the image to raw or qcow2", "VMDK images can only be read");
+    return check_access(disk->path, disk->read_only ? R_OK : R_OK | W_OK, field.text, err);
+}
+
+/* Two disks on one image corrupt it as soon as one of them writes, by whatever names they reach it. */
+static int check_disk_is_alone(const struct vial_vm_config *config, size_t index, struct vial_error *err)
+{
+    const struct disk_config *disk = &config->disks[index];
+    struct stat status, other;
+    if (stat(disk->path, &status) < 0)
+        return 0;
+    for (size_t j = 0; j < index; j++) {
+        if ((disk->read_only && config->disks[j].read_only) || stat(config->disks[j].path, &other) < 0)
+            continue;
+        if (status.st_dev == other.st_dev && status.st_ino == other.st_ino)
+            return refuse(err, VIAL_ERROR_CONFLICT, place_of("disks[%zu].path", index).text, disk->path,
+                          "give each writable disk an image of its own, or make both read_only",
+                          "disks[%zu] is the same image, and one of the two can write", j);
+    }
+    return 0;
+}
+
+int check_disks(const struct vial_vm_config *config, struct vial_error *err)
+{
+    int result = 0;
+    for (size_t i = 0; i < config->disk_count && result == 0; i++) {
+        result = check_disk(config, i, err);
+        if (result == 0)
+            result = check_disk_is_alone(config, i, err);
+    }
+    return result;
+}
