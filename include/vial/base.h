@@ -126,12 +126,13 @@ struct vial_log_record {
 typedef void (*vial_log_hook)(void *user, const struct vial_log_record *record);
 
 /* Sets the hook (NULL: none) and the most verbose level it is called for. When it returns, the old hook is not running
- * on any other thread and will not be called again. 0, -EINVAL for a level that does not exist, -EDEADLK inside a hook. */
+ * on any other thread and will not be called again. 0, -EINVAL for a level that does not exist, -EDEADLK inside a
+ * hook. */
 VIAL_API int vial_log_set_hook(vial_log_hook hook, void *user, int level);
 
-/* A ready-made hook: one line an event to a descriptor that must stay open, and block, as long as it logs. A reader that
- * goes away costs lines, never a SIGPIPE. -EINVAL for a level or style that does not exist or a descriptor that is not
- * open for writing. */
+/* A ready-made hook: one line an event to a descriptor that must stay open, and block, as long as it logs. A reader
+ * that goes away costs lines, never a SIGPIPE. -EINVAL for a level or style that does not exist or a descriptor that
+ * is not open for writing. */
 VIAL_API int vial_log_to_fd(int fd, int level, int style, struct vial_error *err);
 
 #ifdef __cplusplus

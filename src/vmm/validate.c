@@ -2,8 +2,8 @@
 /* Checking a configuration as a whole, before anything is touched: the machine, its kernel, what runs in it, and then
  * everything else by the files that know it.
  *
- * One function a section, in the order of the JSON file; the first problem ends the check. The host is only asked: stat,
- * access, fstat, the first bytes of a kernel image, KVM's limit of vCPUs.
+ * One function a section, in the order of the JSON file; the first problem ends the check. The host is only asked:
+ * stat, access, fstat, the first bytes of a kernel image, KVM's limit of vCPUs.
  *
  * Invariants: (1) a refusal names the field as in the JSON file, the value, and a remedy. (2) neither the configuration
  * nor anything on the host is changed.
