@@ -35,6 +35,7 @@ run: all
 
 test: all
 	@scripts/need test
+	@$(if $(SANITIZE),,kernel/build all >/dev/null || true) # in sight, with progress; the tests say if it failed
 	@scripts/test --build $(build) $(tests)
 
 lint:
