@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Tests of mem/memory: layout, bounds, overlaps, files that are too short. */
+#include "test.h"
+
+#include "base/fd.h"
+#include "mem/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MIB UINT64_C(1048576)
+#define GIB (1024 * MIB)
+
+TEST(small_ram_is_one_region)
+{
+    struct memory *memory = NULL;
+    CHECK_INT(memory_new(64 * MIB, false, &memory), 0);
+    CHECK_INT(memory_region_count(memory), 1);
+    CHECK_INT(memory_region(memory, 0)->guest, 0);
+    CHECK_INT(memory_region(memory, 0)->size_bytes, 64 * MIB);
+    CHECK(memory_region(memory, 1) == NULL);
+    memory_free(memory);
+    CHECK(memory_free(NULL) == NULL);
+}
+
+TEST(large_ram_is_split_around_the_gap)
+{
+    struct memory *memory = NULL;
+    CHECK_INT(memory_new(6 * GIB, true, &memory), 0);
+    CHECK_INT(memory_region_count(memory), 2);
+    CHECK_INT(memory_region(memory, 0)->size_bytes, MEMORY_GAP_START);
+    CHECK_INT(memory_region(memory, 1)->guest, MEMORY_GAP_END);
+    CHECK_INT(memory_region(memory, 1)->offset, MEMORY_GAP_START);
+    CHECK_INT(memory_region(memory, 1)->size_bytes, 6 * GIB - MEMORY_GAP_START);
+    CHECK(memory_span(memory, MEMORY_GAP_START - 1, 1) != NULL);
+    CHECK(memory_span(memory, MEMORY_GAP_START, 1) == NULL);
+    CHECK(memory_span(memory, MEMORY_GAP_END - 1, 2) == NULL);
+    CHECK(memory_span(memory, MEMORY_GAP_END, 1) != NULL);
+    CHECK(memory_span(memory, 6 * GIB + GIB * 3 / 4 - 1, 1) != NULL);
+    CHECK(memory_span(memory, 6 * GIB + GIB * 3 / 4, 1) == NULL);
+    memory_free(memory);
+}
+
+TEST(exactly_up_to_the_gap)
+{
+    struct memory *memory = NULL;
+    CHECK_INT(memory_new(MEMORY_GAP_START, false, &memory), 0);
+    CHECK_INT(memory_region_count(memory), 1);
+    memory_free(memory);
+    CHECK_INT(memory_new(MEMORY_GAP_START + 4096, false, &memory), 0);
+    CHECK_INT(memory_region_count(memory), 2);
+    memory_free(memory);
+}
+
+TEST(wrong_sizes_are_refused)
+{
+    struct memory *memory = NULL;
+    CHECK_INT(memory_new(0, false, &memory), -EINVAL);
+    CHECK_INT(memory_new(MIB + 1, false, &memory), -EINVAL);
+    CHECK_INT(memory_new(UINT64_MAX - 4095, false, &memory), -EINVAL);
+    CHECK(memory == NULL);
+}
+
+TEST(ram_cannot_be_resized_by_whoever_holds_it)
+{
+    struct memory *memory = NULL;
+    CHECK_INT(memory_new(MIB, false, &memory), 0);
+    int fd = memory_region(memory, 0)->fd;
+    CHECK(ftruncate(fd, 4096) < 0 && errno == EPERM);
+    CHECK(ftruncate(fd, 2 * (off_t)MIB) < 0 && errno == EPERM);
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) < 0);
+    memory_free(memory);
+}
+
+TEST(spans_stay_inside)
+{
+    struct memory *memory = NULL;
+    CHECK_INT(memory_new(MIB, false, &memory), 0);
+    CHECK(memory_span(memory, 0, MIB) != NULL);
+    CHECK(memory_span(memory, 0, 0) == NULL);
+    CHECK(memory_span(memory, 0, MIB + 1) == NULL);
+    CHECK(memory_span(memory, 1, MIB) == NULL);
+    CHECK(memory_span(memory, MIB - 1, 1) != NULL);
+    CHECK(memory_span(memory, MIB, 0) == NULL);
+    CHECK(memory_span(memory, UINT64_MAX, 1) == NULL);
+    CHECK(memory_span(memory, UINT64_MAX, UINT64_MAX) == NULL);
+    CHECK(memory_span(memory, 16, UINT64_MAX) == NULL);
+    CHECK(memory_span(memory, UINT64_MAX - 15, 32) == NULL); /* wraps into the first region */
+    memory_free(memory);
+}
+
+TEST(copies_are_whole_or_nothing)
+{
+    struct memory *memory = NULL;
+    char bytes[8] = "unmoved";
+    CHECK_INT(memory_new(MIB, false, &memory), 0);
+    CHECK_INT(memory_write(memory, MIB - 4, "abcd", 4), 0);
+    CHECK_INT(memory_write(memory, MIB - 3, "wxyz", 4), -EFAULT);
+    CHECK_INT(memory_read(memory, MIB - 3, bytes, 4), -EFAULT);
+    CHECK_TEXT(bytes, "unmoved");
+    CHECK_INT(memory_read(memory, MIB - 4, bytes, 4), 0);
+    CHECK(memcmp(bytes, "abcd", 4) == 0);
+    CHECK_INT(memory_read(memory, UINT64_MAX, bytes, 0), 0);
+    memory_free(memory);
+}
+
+static int make_file(uint64_t size_bytes)
+{
+    int fd = memfd_create("test", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, (off_t)size_bytes) < 0)
+        abort();
+    return fd;
+}
+
+TEST(regions_of_others_are_checked)
+{
+    struct memory *memory = NULL;
+    auto_close int fd = make_file(4 * MIB);
+    CHECK_INT(memory_new_empty(&memory), 0);
+    CHECK_INT(memory_add(memory, 0, 0, fd, 0), -EINVAL);
+    CHECK_INT(memory_add(memory, 1, MIB, fd, 0), -EINVAL);
+    CHECK_INT(memory_add(memory, 0, MIB + 1, fd, 0), -EINVAL);
+    CHECK_INT(memory_add(memory, 0, MIB, fd, 1), -EINVAL);
+    CHECK_INT(memory_add(memory, UINT64_MAX - 4095, 2 * MIB, fd, 0), -EINVAL);
+    CHECK_INT(memory_add(memory, 0, MIB, fd, UINT64_MAX - 4095), -EINVAL);
+    CHECK_INT(memory_add(memory, 0, MIB, fd, 4 * MIB), -EFBIG);
+    CHECK_INT(memory_add(memory, 0, 8 * MIB, fd, 0), -EFBIG);
+    CHECK_INT(memory_add(memory, 0, MIB, -1, 0), -EBADF);
+    CHECK_INT(memory_region_count(memory), 0);
+    CHECK_INT(memory_add(memory, 4 * MIB, MIB, fd, 0), 0);
+    CHECK_INT(memory_add(memory, 4 * MIB, MIB, fd, MIB), -EEXIST);
+    CHECK_INT(memory_add(memory, 5 * MIB - 4096, MIB, fd, MIB), -EEXIST);
+    CHECK_INT(memory_add(memory, 3 * MIB, MIB + 4096, fd, MIB), -EEXIST);
+    CHECK_INT(memory_add(memory, 2 * MIB, 4 * MIB, fd, 0), -EEXIST);
+    CHECK_INT(memory_add(memory, 3 * MIB, MIB, fd, MIB), 0);
+    CHECK_INT(memory_add(memory, 5 * MIB, MIB, fd, 2 * MIB), 0);
+    for (size_t i = 0; i < 3; i++)
+        CHECK_INT(memory_region(memory, i)->guest, (3 + i) * MIB);
+    memory_free(memory);
+}
+
+TEST(adjacent_regions_are_two_spans)
+{
+    struct memory *memory = NULL;
+    uint64_t length = MIB;
+    auto_close int fd = make_file(4 * MIB);
+    CHECK_INT(memory_new_empty(&memory), 0);
+    CHECK_INT(memory_add(memory, 0, MIB, fd, 2 * MIB), 0);
+    CHECK_INT(memory_add(memory, MIB, MIB, fd, 0), 0);
+    CHECK(memory_span(memory, MIB - 4096, 8192) == NULL);
+    CHECK(memory_span_begin(memory, MIB - 4096, &length) == memory_region(memory, 0)->host + MIB - 4096);
+    CHECK_INT(length, 4096);
+    length = 0;
+    CHECK(memory_span_begin(memory, 0, &length) == NULL);
+    length = 1;
+    CHECK(memory_span_begin(memory, 2 * MIB, &length) == NULL);
+    memory_free(memory);
+}
+
+TEST(the_number_of_regions_is_limited)
+{
+    struct memory *memory = NULL;
+    auto_close int fd = make_file(MIB);
+    CHECK_INT(memory_new_empty(&memory), 0);
+    for (uint64_t i = 0; i < MEMORY_MOST_REGIONS; i++)
+        CHECK_INT(memory_add(memory, (MEMORY_MOST_REGIONS - i) * 8192, 4096, fd, 0), 0);
+    CHECK_INT(memory_add(memory, 0, 4096, fd, 0), -E2BIG);
+    memory_free(memory);
+}
+
+TEST(memory_survives_no_memory)
+{
+    FOR_EACH_FAULT
+    {
+        struct memory *memory = NULL;
+        CHECK_INT(memory_new(6 * GIB, false, &memory), fault_was_hit() ? -ENOMEM : 0);
+        memory_free(memory);
+    }
+}
