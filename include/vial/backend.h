@@ -53,7 +53,8 @@ struct vial_fs_entry {
 /* Who asks, as the guest says. */
 struct vial_fs_caller {
     uint32_t uid, gid, pid;
-    uint32_t reserved[5];
+    uint32_t umask;
+    uint32_t reserved[4];
 };
 
 /* Which members of the attributes a set_attributes changes. */
@@ -63,6 +64,11 @@ struct vial_fs_caller {
 #define VIAL_FS_SET_SIZE (1u << 3)
 #define VIAL_FS_SET_ACCESS_TIME (1u << 4)
 #define VIAL_FS_SET_MODIFY_TIME (1u << 5)
+#define VIAL_FS_SET_ACCESS_NOW (1u << 6)
+#define VIAL_FS_SET_MODIFY_NOW (1u << 7)
+
+/* A write must clear set-user-id and set-group-id bits. */
+#define VIAL_FS_WRITE_KILL_IDS (1u << 0)
 
 struct vial_fs_usage {
     uint64_t blocks, free_blocks, available_blocks, files, free_files;
@@ -73,21 +79,25 @@ struct vial_fs_usage {
 /* Takes one directory entry; false when there is no room for more. `next_offset` continues behind it. */
 typedef bool (*vial_fs_entry_sink)(void *sink, const char *name, uint64_t inode, uint32_t type, uint64_t next_offset);
 
-/* Called on several threads at once. lookup and attributes must be there. */
+/* Called on several threads at once. lookup and attributes must be there. A `handle` is NULL where the guest names
+ * none. */
 struct vial_fs_ops {
     size_t size;
     int (*lookup)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
                   struct vial_fs_entry *ret_entry);
     void (*forget)(void *user, uint64_t node, uint64_t lookups);
-    int (*attributes)(void *user, const struct vial_fs_caller *caller, uint64_t node,
+    int (*attributes)(void *user, const struct vial_fs_caller *caller, uint64_t node, const uint64_t *handle,
                       struct vial_fs_attributes *ret_attributes);
-    int (*set_attributes)(void *user, const struct vial_fs_caller *caller, uint64_t node, uint32_t which,
-                          const struct vial_fs_attributes *wanted, struct vial_fs_attributes *ret_attributes);
+    int (*set_attributes)(void *user, const struct vial_fs_caller *caller, uint64_t node, const uint64_t *handle,
+                          uint32_t which, const struct vial_fs_attributes *wanted,
+                          struct vial_fs_attributes *ret_attributes);
     ssize_t (*read_link)(void *user, const struct vial_fs_caller *caller, uint64_t node, char *target, size_t size);
     int (*make_link)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
                      const char *target, struct vial_fs_entry *ret_entry);
     int (*make_folder)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
                        uint32_t mode, struct vial_fs_entry *ret_entry);
+    int (*make_node)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name, uint32_t mode,
+                     uint32_t device, struct vial_fs_entry *ret_entry);
     int (*create)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name, uint32_t mode,
                   uint32_t flags, struct vial_fs_entry *ret_entry, uint64_t *ret_handle);
     int (*unlink)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name);
@@ -98,7 +108,8 @@ struct vial_fs_ops {
                      const char *new_name, struct vial_fs_entry *ret_entry);
     int (*open)(void *user, const struct vial_fs_caller *caller, uint64_t node, uint32_t flags, uint64_t *ret_handle);
     ssize_t (*read)(void *user, uint64_t node, uint64_t handle, const struct iovec *parts, int count, uint64_t offset);
-    ssize_t (*write)(void *user, uint64_t node, uint64_t handle, const struct iovec *parts, int count, uint64_t offset);
+    ssize_t (*write)(void *user, uint64_t node, uint64_t handle, const struct iovec *parts, int count, uint64_t offset,
+                     uint32_t flags);
     int (*flush)(void *user, uint64_t node, uint64_t handle);
     int (*sync)(void *user, uint64_t node, uint64_t handle, bool data_only);
     int (*close)(void *user, uint64_t node, uint64_t handle);
@@ -116,7 +127,9 @@ struct vial_fs_ops {
 };
 
 // clang-format off
-#define VIAL_FS_OPS_INIT {.size = sizeof(struct vial_fs_ops)}
+#define VIAL_FS_OPS_INIT \
+    {sizeof(struct vial_fs_ops), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 // clang-format on
 
 /* ---- networks ---- */
@@ -134,7 +147,7 @@ struct vial_net_ops {
 };
 
 // clang-format off
-#define VIAL_NET_OPS_INIT {.size = sizeof(struct vial_net_ops)}
+#define VIAL_NET_OPS_INIT {sizeof(struct vial_net_ops), NULL, NULL, NULL, NULL}
 // clang-format on
 
 /* ---- console ports ---- */
@@ -152,7 +165,7 @@ struct vial_console_ops {
 };
 
 // clang-format off
-#define VIAL_CONSOLE_OPS_INIT {.size = sizeof(struct vial_console_ops)}
+#define VIAL_CONSOLE_OPS_INIT {sizeof(struct vial_console_ops), NULL, NULL, NULL, NULL}
 // clang-format on
 
 #ifdef __cplusplus

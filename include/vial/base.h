@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every public header of Vial shares: errors, logging, the version.
  *
- * Every fallible call returns 0 or a negative errno and takes a `struct vial_error *` as its last argument. The struct
+ * A call that can fail returns 0 or a negative errno, and takes a `struct vial_error *` as its last argument where
+ * there is more to say than the errno. The struct
  * belongs to the caller (the stack is a good place), may be NULL, is written only on failure, and owns no memory: it
  * can be copied, kept and thrown away. Its strings hold no control characters, whatever the input that caused the
  * error.
@@ -126,8 +127,8 @@ struct vial_log_record {
 typedef void (*vial_log_hook)(void *user, const struct vial_log_record *record);
 
 /* Sets the hook (NULL: none) and the most verbose level it is called for. When it returns, the old hook is not running
- * on any other thread and will not be called again. 0, -EINVAL for a level that does not exist, -EDEADLK inside a
- * hook. */
+ * on any thread and will not be called again; so a hook must not wait for a thread that sets one. 0, -EINVAL for a level
+ * that does not exist, -EDEADLK inside a hook. */
 VIAL_API int vial_log_set_hook(vial_log_hook hook, void *user, int level);
 
 /* A ready-made hook: one line an event to a descriptor that must stay open, and block, as long as it logs. A reader

@@ -363,6 +363,7 @@ struct vial_exit {
     size_t size;
     int32_t reason; /* enum vial_exit_reason */
     int32_t code;   /* the workload's exit code, or 128 + signal */
+    uint64_t reserved[4];
 };
 
 /* Called once when the machine has ended, observers in the order they were added. */

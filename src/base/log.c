@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Logging through one hook.
  *
- * The level is an atomic that every call site reads first; nothing else happens while logging is off. The hook and its
- * user pointer are one unit behind a read-write lock: loggers hold it shared while they call the hook, so whoever
- * sets a new hook (exclusive) knows on return that the old one is not running. A thread that logs from inside the
- * hook would wait for itself; a thread-local flag drops such events.
+ * The level is an atomic that every call site reads first; nothing else happens while logging is off. A logger takes
+ * the hook and its user pointer under a short lock, counts itself as in flight for the hook's generation, and calls
+ * the hook without any lock, so that a hook may wait for a thread that logs. Whoever sets a new hook begins a new
+ * generation and waits only for those in flight in the old one; loggers that never pause do not keep it waiting. Two
+ * generations are enough, because setting is one at a time.
+ *
+ *     log_write:  lock, copy, in_flight[generation]++, unlock ──> hook ──> lock, in_flight--, unlock
+ *     set_hook:   lock, replace, generation++, wait for in_flight[old] == 0, unlock
+ *
+ * A hook that logs would call itself; a thread-local flag drops such events.
  *
  * Invariants: (1) with the level off no lock is taken and no field is evaluated. (2) a record is one line: details hold
  * no control characters. (3) nothing here allocates.
@@ -33,10 +39,13 @@
 enum { details_bytes = 1024, line_bytes = 1280 };
 
 static atomic_int current_level = VIAL_LOG_OFF;
-/* Writers first: loggers that never pause must not keep the hook from being changed. */
-static pthread_rwlock_t hook_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
-static vial_log_hook current_hook; /* guarded by hook_lock, as is the next */
-static void *current_user;         /* borrowed */
+static pthread_mutex_t set_lock = PTHREAD_MUTEX_INITIALIZER;  /* one setter at a time; taken first */
+static pthread_mutex_t hook_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next five */
+static pthread_cond_t hook_is_idle = PTHREAD_COND_INITIALIZER;
+static vial_log_hook current_hook;
+static void *current_user; /* borrowed */
+static unsigned generation;
+static unsigned in_flight[2]; /* calls of the hook of an even and of an odd generation */
 static _Thread_local bool is_in_hook;
 
 const char *const log_level_names[] = {"off", "error", "warn", "info", "debug", "trace", NULL};
@@ -58,12 +67,17 @@ int vial_log_set_hook(vial_log_hook hook, void *user, int level)
         return -EINVAL;
     if (is_in_hook)
         return -EDEADLK;
-    pthread_rwlock_wrlock(&hook_lock);
+    pthread_mutex_lock(&set_lock);
+    pthread_mutex_lock(&hook_lock);
     current_hook = hook;
     current_user = user;
     /* Relaxed: the level only says whether to look; the lock orders the hook itself. */
     atomic_store_explicit(&current_level, hook != NULL ? level : VIAL_LOG_OFF, memory_order_relaxed);
-    pthread_rwlock_unlock(&hook_lock);
+    unsigned old = generation++ % 2;
+    while (in_flight[old] > 0)
+        pthread_cond_wait(&hook_is_idle, &hook_lock);
+    pthread_mutex_unlock(&hook_lock);
+    pthread_mutex_unlock(&set_lock);
     return 0;
 }
 
@@ -108,6 +122,29 @@ static size_t add_field(char *details, size_t used, const struct log_field *fiel
     return used + (size_t)added;
 }
 
+static void call_hook(const struct vial_log_record *record)
+{
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state); /* a thread must not end while it is counted */
+    pthread_mutex_lock(&hook_lock);
+    vial_log_hook hook = log_is_enabled((enum vial_log_level)record->level) ? current_hook : NULL; /* still wanted? */
+    void *user = current_user;
+    unsigned mine = generation % 2;
+    if (hook != NULL)
+        in_flight[mine]++;
+    pthread_mutex_unlock(&hook_lock);
+    if (hook != NULL) {
+        is_in_hook = true;
+        hook(user, record);
+        is_in_hook = false;
+        pthread_mutex_lock(&hook_lock);
+        if (--in_flight[mine] == 0)
+            pthread_cond_broadcast(&hook_is_idle);
+        pthread_mutex_unlock(&hook_lock);
+    }
+    pthread_setcancelstate(cancel_state, NULL);
+}
+
 void log_write(enum vial_log_level level, const char *event, const struct log_field *fields)
 {
     if (is_in_hook)
@@ -127,12 +164,7 @@ void log_write(enum vial_log_level level, const char *event, const struct log_fi
         .event = event,
         .details = details,
     };
-    is_in_hook = true;
-    pthread_rwlock_rdlock(&hook_lock);
-    if (current_hook != NULL && log_is_enabled(level)) /* it may have been turned off since the caller looked */
-        current_hook(current_user, &record);
-    pthread_rwlock_unlock(&hook_lock);
-    is_in_hook = false;
+    call_hook(&record);
     errno = saved;
 }
 

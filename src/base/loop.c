@@ -2,7 +2,8 @@
 /* An event loop: descriptors, timers and signals on one thread.
  *
  * One epoll instance waits for everything. Timers share one timerfd, armed for the earliest deadline of a binary heap;
- * signals share one signalfd; a stop is a flag, and an eventfd that wakes the loop from anywhere. epoll hands out
+ * signals share one signalfd; a stop arrives on an eventfd, so that it wakes the loop from anywhere, and is nothing
+ * else, so that whoever sent it has no part in the loop's memory afterwards. epoll hands out
  * events in batches, and a function may free a source that stands later in the same batch: a freed source is therefore
  * marked dead, skipped, and its memory returned only after the batch.
  *
@@ -24,7 +25,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -56,7 +56,6 @@ struct loop {
     struct loop_source **heap;                  /* owned array of borrowed timers, earliest first */
     size_t heap_count, heap_capacity, timer_count;
     sigset_t signals;
-    atomic_bool is_stop_wanted;
 };
 
 /* ---- timers: a binary heap by deadline ---- */
@@ -364,19 +363,24 @@ void loop_stop(struct loop *loop)
 {
     uint64_t one = 1;
     int saved = errno;
-    atomic_store(&loop->is_stop_wanted, true); /* before the wake-up that makes loop_run look at it */
     ssize_t written = write(loop->stop_fd, &one, sizeof(one));
     (void)written; /* EAGAIN means that enough stops are pending already */
     errno = saved;
 }
 
+/* Whether a stop has come; takes it. It may stand behind a full batch of other events. */
+static bool take_stop(struct loop *loop, const struct epoll_event *events, int count)
+{
+    uint64_t stops;
+    bool may_have_come = count == batch_events;
+    for (int i = 0; i < count && !may_have_come; i++)
+        may_have_come = events[i].data.ptr == &loop->stop_fd;
+    return may_have_come && read(loop->stop_fd, &stops, sizeof(stops)) == (ssize_t)sizeof(stops);
+}
+
 static void dispatch(struct loop *loop, const struct epoll_event *event)
 {
-    uint64_t wakeups;
-    if (event->data.ptr == &loop->stop_fd) { /* the flag says what it was for */
-        ssize_t got = read(loop->stop_fd, &wakeups, sizeof(wakeups));
-        (void)got;
-    } else if (event->data.ptr == &loop->timer_fd) {
+    if (event->data.ptr == &loop->timer_fd) {
         fire_timers(loop);
     } else if (event->data.ptr == &loop->signal_fd) {
         deliver_signals(loop);
@@ -394,7 +398,7 @@ int loop_run(struct loop *loop)
         int count = epoll_wait(loop->epoll_fd, events, batch_events, -1);
         if (count < 0 && errno != EINTR)
             return -errno;
-        if (atomic_exchange(&loop->is_stop_wanted, false))
+        if (take_stop(loop, events, count))
             return 0;
         for (int i = 0; i < count; i++)
             dispatch(loop, &events[i]);

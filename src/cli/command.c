@@ -104,10 +104,11 @@ int command_dispatch(const struct command *table, const char *path, int argc, ch
     }
     const char *word = argv[1];
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
-        if (argc > 2 && word[0] == 'h') { /* help COMMAND is COMMAND --help */
-            char help[] = "--help";
-            char *swapped[] = {argv[0], argv[2], help, NULL};
-            return command_dispatch(table, path, 3, swapped);
+        if (argc > 2 && word[0] == 'h') { /* help COMMAND … is COMMAND … --help */
+            static char help[] = "--help";
+            memmove(&argv[1], &argv[2], (size_t)(argc - 2) * sizeof(argv[0]));
+            argv[argc - 1] = help;
+            return command_dispatch(table, path, argc, argv);
         }
         print_table(table, path, stdout);
         return finish_output(EXIT_YES);

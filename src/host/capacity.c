@@ -27,6 +27,17 @@ static uint64_t lower(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* What a group could give back at once: its share of the page cache. */
+static uint64_t reclaimable_bytes(const char *root, const char *folder)
+{
+    auto_buffer struct buffer text = BUFFER_INIT(LIMIT_PROC_FILE_BYTES);
+    uint64_t bytes = 0;
+    if (host_file_read(root, host_path_join(folder, "/memory.stat").text, &text) < 0 ||
+        !host_text_number(text.data, "inactive_file", &bytes))
+        return 0;
+    return bytes;
+}
+
 /* What the groups between the process's own and the root of the hierarchy allow together, in bytes: the lowest limit,
  * and the least that any of them has left. */
 static void cgroup_memory(const char *root, uint64_t *ret_limit, uint64_t *ret_left)
@@ -48,8 +59,10 @@ static void cgroup_memory(const char *root, uint64_t *ret_limit, uint64_t *ret_l
         struct host_path current = host_path_join(folder.text, "/memory.current");
         if (host_file_number(root, limit.text, &most) == 0) { /* "max" is no number and does not limit */
             *ret_limit = lower(*ret_limit, most);
-            if (host_file_number(root, current.text, &used) == 0)
+            if (host_file_number(root, current.text, &used) == 0) {
+                used -= lower(used, reclaimable_bytes(root, folder.text));
                 *ret_left = lower(*ret_left, used < most ? most - used : 0);
+            }
         }
         char *slash = strrchr(group, '/');
         if (slash == NULL)

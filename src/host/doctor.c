@@ -176,7 +176,8 @@ static void check_shared_memory(const char *root, struct doctor_report *report)
         return;
     }
     munmap(page, 4096);
-    if (fstatvfs(fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize >> 20 < wanted_mib)
+    /* A tmpfs without a limit says that it has no blocks at all. */
+    if (fstatvfs(fd, &fs) == 0 && fs.f_blocks > 0 && (uint64_t)fs.f_bavail * fs.f_frsize >> 20 < wanted_mib)
         answer(report, CHECK_SHARED_MEMORY, DOCTOR_FAIL, "free some of it, or remount it larger (-o remount,size=)",
                "/dev/shm has less than %d MiB free, the least that a guest needs", wanted_mib);
     else
@@ -193,8 +194,11 @@ static int try_user_namespace(void)
     if (child < 0)
         return -errno;
     int status = 0;
-    while (waitpid((pid_t)child, &status, __WALL) < 0 && errno == EINTR)
+    pid_t ended;
+    while ((ended = waitpid((pid_t)child, &status, __WALL)) < 0 && errno == EINTR)
         ;
+    if (ended < 0)
+        return -errno;
     return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPERM;
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* ---- network ---- */
@@ -36,13 +37,18 @@ static int check_net_socket(const struct net_config *net, size_t index, struct v
                             "%s is not a socket", error_short(net->path).text);
         return result;
     }
+    static const char remedy[] = "give a connected socket, such as one end of socketpair(2)";
     int domain = 0, type = 0;
     socklen_t length = sizeof(int);
     if (getsockopt(net->fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0 ||
         getsockopt(net->fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || domain != AF_UNIX || type != wanted)
-        return refuse(err, VIAL_ERROR_WRONG_KIND, place_of("net[%zu].fd", index).text, "",
-                      "give a connected socket, such as one end of socketpair(2)",
+        return refuse(err, VIAL_ERROR_WRONG_KIND, place_of("net[%zu].fd", index).text, "", remedy,
                       "the descriptor is not a Unix %s socket", kind);
+    struct sockaddr_un peer;
+    socklen_t peer_length = sizeof(peer);
+    if (getpeername(net->fd, (struct sockaddr *)&peer, &peer_length) < 0)
+        return refuse(err, VIAL_ERROR_WRONG_KIND, place_of("net[%zu].fd", index).text, "", remedy,
+                      "the descriptor is not connected");
     return 0;
 }
 
@@ -198,6 +204,21 @@ int check_networks(const struct vial_vm_config *config, struct vial_error *err)
     return result == 0 ? check_tsi(config, err) : result;
 }
 
+/* Whether two paths at which nothing exists yet would be the same file: the same name in the same folder. */
+static bool is_same_new_file(const char *a, const char *b)
+{
+    struct stat a_folder, b_folder;
+    const char *a_slash = strrchr(a, '/'), *b_slash = strrchr(b, '/');
+    char path[sizeof(((struct sockaddr_un *)NULL)->sun_path) + 2];
+    if (strcmp(a_slash != NULL ? a_slash + 1 : a, b_slash != NULL ? b_slash + 1 : b) != 0)
+        return false;
+    snprintf(path, sizeof(path), "%.*s.", (int)(a_slash != NULL ? a_slash + 1 - a : 0), a);
+    if (stat(path, &a_folder) < 0)
+        return false;
+    snprintf(path, sizeof(path), "%.*s.", (int)(b_slash != NULL ? b_slash + 1 - b : 0), b);
+    return stat(path, &b_folder) == 0 && a_folder.st_dev == b_folder.st_dev && a_folder.st_ino == b_folder.st_ino;
+}
+
 int check_vsock_ports(const struct vial_vm_config *config, struct vial_error *err)
 {
     for (size_t i = 0; i < config->vsock_port_count; i++) {
@@ -219,7 +240,7 @@ int check_vsock_ports(const struct vial_vm_config *config, struct vial_error *er
         if (result == 0 && port->listen)
             result = check_parent(port->path, path.text, err);
         for (size_t j = 0; j < i && result == 0 && port->listen; j++)
-            if (config->vsock_ports[j].listen && strcmp(port->path, config->vsock_ports[j].path) == 0)
+            if (config->vsock_ports[j].listen && is_same_new_file(port->path, config->vsock_ports[j].path))
                 result = refuse(err, VIAL_ERROR_DUPLICATE, path.text, port->path, "give each port a socket of its own",
                                 "vsock_ports[%zu] listens on the same path", j);
         if (result < 0)

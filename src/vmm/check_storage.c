@@ -187,7 +187,8 @@ static int check_disk_is_alone(const struct vial_vm_config *config, size_t index
     for (size_t j = 0; j < index; j++) {
         if ((disk->read_only && config->disks[j].read_only) || stat(config->disks[j].path, &other) < 0)
             continue;
-        if (status.st_dev == other.st_dev && status.st_ino == other.st_ino)
+        bool is_same_device = S_ISBLK(status.st_mode) && S_ISBLK(other.st_mode) && status.st_rdev == other.st_rdev;
+        if (is_same_device || (status.st_dev == other.st_dev && status.st_ino == other.st_ino))
             return refuse(err, VIAL_ERROR_CONFLICT, place_of("disks[%zu].path", index).text, disk->path,
                           "give each writable disk an image of its own, or make both read_only",
                           "disks[%zu] is the same image, and one of the two can write", j);

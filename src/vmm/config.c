@@ -69,6 +69,17 @@ static int check_reserved(const uint8_t *reserved, size_t size, struct vial_erro
     return 0;
 }
 
+/* A text that a call cannot do without. */
+static int check_text(const char *text, const char *field, struct vial_error *err)
+{
+    if (text != NULL)
+        return 0;
+    int result = error_set(err, VIAL_ERROR_MISSING, VIAL_PHASE_CONFIGURE, "it is NULL");
+    error_field(err, "%s", field);
+    error_remedy(err, "give a text");
+    return result;
+}
+
 static int no_memory(struct vial_error *err)
 {
     return error_no_memory(err, VIAL_PHASE_CONFIGURE);
@@ -286,6 +297,9 @@ int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_k
 int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *text, struct vial_error *err)
 {
     auto_buffer struct buffer whole = BUFFER_INIT(LIMIT_CMDLINE_USER_BYTES);
+    int given = check_text(text, "kernel.cmdline", err);
+    if (given < 0)
+        return given;
     if (config->kernel.cmdline != NULL)
         buffer_format(&whole, "%s ", config->kernel.cmdline);
     buffer_add_text(&whole, text);
@@ -396,7 +410,10 @@ int vial_vm_config_add_mapped_dir_text(struct vial_vm_config *config, const char
     auto_free char *host = NULL, *guest = NULL;
     const char *why = NULL;
     struct vial_mapped_dir_options options = VIAL_MAPPED_DIR_OPTIONS_INIT;
-    int result = parse_folder_pair(text, &host, &guest, &options.read_only, &why);
+    int result = check_text(text, "mapped_dirs", err);
+    if (result < 0)
+        return result;
+    result = parse_folder_pair(text, &host, &guest, &options.read_only, &why);
     if (result == -ENOMEM)
         return no_memory(err);
     if (result < 0)
@@ -496,7 +513,10 @@ int vial_vm_config_add_port_text(struct vial_vm_config *config, const char *text
 {
     struct port_config pair;
     const char *why = NULL;
-    int result = parse_port_pair(text, &pair, &why);
+    int result = check_text(text, "port_map", err);
+    if (result < 0)
+        return result;
+    result = parse_port_pair(text, &pair, &why);
     if (result < 0)
         return refuse_text(result, "port_map", config->port_count, "pair of ports", text, why,
                            "write HOST:GUEST with numbers from 1 to 65535, such as 8080:80", err);
@@ -674,7 +694,10 @@ int vial_vm_config_add_rlimit(struct vial_vm_config *config, const char *text, s
 {
     struct rlimit_config limit;
     const char *why = NULL;
-    int result = parse_rlimit(text, &limit, &why);
+    int result = check_text(text, "exec.rlimits", err);
+    if (result < 0)
+        return result;
+    result = parse_rlimit(text, &limit, &why);
     if (result < 0)
         return refuse_text(result, "exec.rlimits", config->rlimit_count, "resource limit", text, why,
                            "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited", err);

@@ -569,13 +569,13 @@ int vial_vm_config_load_text(const char *json, size_t length, struct vial_vm_con
                              struct vial_error *err)
 {
     json_t *document = NULL;
-    int result = json_parse(json, length, &document, err);
+    int result = json_parse(json != NULL ? json : "", json != NULL ? length : 0, &document, err);
     return result == 0 ? load_document(document, ret_config, err) : result;
 }
 
 int vial_vm_config_load_file(const char *path, struct vial_vm_config **ret_config, struct vial_error *err)
 {
     json_t *document = NULL;
-    int result = json_parse_file(path, &document, err);
+    int result = json_parse_file(path != NULL ? path : "", &document, err);
     return result == 0 ? load_document(document, ret_config, err) : result;
 }

@@ -178,6 +178,21 @@ TEST(backends_are_released_once)
     CHECK_INT(releases, 4);
 }
 
+TEST(texts_that_are_null_are_refused)
+{
+    struct vial_vm_config *config = config_new(), *other = NULL;
+    CHECK_INT(vial_vm_config_append_cmdline(config, NULL, &err), -EINVAL);
+    CHECK_TEXT(err.field, "kernel.cmdline");
+    CHECK_INT(vial_vm_config_add_mapped_dir_text(config, NULL, &err), -EINVAL);
+    CHECK_INT(vial_vm_config_add_port_text(config, NULL, &err), -EINVAL);
+    CHECK_INT(vial_vm_config_add_rlimit(config, NULL, &err), -EINVAL);
+    CHECK_TEXT(err.message, "it is NULL");
+    CHECK_INT(vial_vm_config_load_file(NULL, &other, &err), -ENOENT);
+    CHECK_INT(vial_vm_config_load_text(NULL, 7, &other, &err), -EINVAL);
+    CHECK_INT(err.code, VIAL_ERROR_SYNTAX);
+    vial_vm_config_free(config);
+}
+
 TEST(limits_are_kept)
 {
     struct vial_vm_config *config = config_new();

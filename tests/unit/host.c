@@ -95,6 +95,17 @@ TEST(a_signal_of_the_program_is_left_alone)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+TEST(a_thread_that_blocks_every_signal_can_probe)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    fake = fake_kvm_sound;
+    int result = probe_fake();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    CHECK_INT(result, 0);
+}
+
 TEST(a_vcpu_that_falls_asleep_later_is_no_better)
 {
     fake = fake_kvm_sound;

@@ -337,8 +337,8 @@ TEST(tsi_and_ports)
          "machine.inet_hijack", "true", "the hijack is for a guest without a network device, and this machine has one",
          "leave out one of the two"},
         {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"v\", \"listen\": true},"
-         " {\"port\": 2, \"path\": \"v\", \"listen\": true}]}",
-         VIAL_ERROR_DUPLICATE, "vsock_ports[1].path", "v", "vsock_ports[0] listens on the same path",
+         " {\"port\": 2, \"path\": \"root/../v\", \"listen\": true}]}",
+         VIAL_ERROR_DUPLICATE, "vsock_ports[1].path", "root/../v", "vsock_ports[0] listens on the same path",
          "give each port a socket of its own"},
         {"{\"tsi\": {\"local_only\": true}}", VIAL_ERROR_CONFLICT, "tsi.local_only", "",
          "it has no effect while the guest's sockets do not reach the host",
@@ -643,6 +643,12 @@ TEST(descriptors_must_be_of_the_right_kind)
     net.path = "/x";
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
     expect(config, "net[0].path", "the network has both a path and a descriptor");
+    config = config_new();
+    net.path = NULL;
+    net.fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
+    expect(config, "net[0].fd", "the descriptor is not connected");
+    close(net.fd);
     config = config_new();
     port.name = "p";
     port.kind = VIAL_CONSOLE_PORT_TTY;
