@@ -27,7 +27,7 @@ all: $(build)/build.ninja
 $(build)/build.ninja:
 	@scripts/need build
 	@mkdir -p $(build)
-	@meson setup $(build) --prefix=$(PREFIX) \
+	@meson setup $(build) "--prefix=$(PREFIX)" \
 		$(if $(SANITIZE),-Db_sanitize=$(SANITIZE) -Db_lundef=false) $(quiet)
 
 run: all
@@ -55,8 +55,8 @@ fuzz:
 	@fuzz/run $(SECONDS)
 
 install: all
-	@meson configure $(build) -Dprefix=$(PREFIX) >/dev/null && ninja -C $(build) $(quiet)
-	@DESTDIR=$(DESTDIR) meson install -C $(build) --no-rebuild --quiet
+	@meson configure $(build) "-Dprefix=$(PREFIX)" >/dev/null && ninja -C $(build) $(quiet)
+	@DESTDIR="$(DESTDIR)" meson install -C $(build) --no-rebuild --quiet
 
 clean:
 	@rm -rf build build-*

@@ -25,7 +25,9 @@ die() {
 
 # The folder for what is expensive to make again. It may be deleted at any time.
 cache_dir() {
-	local top="${XDG_CACHE_HOME:-$HOME/.cache}/vial"
+	[[ ${XDG_CACHE_HOME:-} == /* ]] || [[ ${HOME:-} == /* ]] || die "set HOME, below which the cache folder is"
+	local top="${HOME:-}/.cache/vial"
+	[[ ${XDG_CACHE_HOME:-} != /* ]] || top="$XDG_CACHE_HOME/vial"
 	local dir="$top${1:+/$1}"
 	{ mkdir -p "$dir" && chmod 0700 "$top"; } || die "cannot create the cache folder $dir"
 	printf '%s\n' "$dir"

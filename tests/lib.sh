@@ -8,9 +8,11 @@
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 : "${VIAL_BUILD:=$vial_source/build}"
-vial="$VIAL_BUILD/vial"
 scratch=$(mktemp -d) || exit 99
 trap 'rm -rf -- "$scratch"' EXIT
+# By a link without spaces in its name, so that checks can hand these to a shell as they are.
+ln -s "$VIAL_BUILD" "$scratch/.build" && VIAL_BUILD="$scratch/.build"
+vial="$VIAL_BUILD/vial"
 test_count=0 test_failed=0
 
 # check DESCRIPTION CMD…: passes when CMD exits 0.

@@ -127,8 +127,8 @@ struct vial_log_record {
 typedef void (*vial_log_hook)(void *user, const struct vial_log_record *record);
 
 /* Sets the hook (NULL: none) and the most verbose level it is called for. When it returns, the old hook is not running
- * on any thread and will not be called again; so a hook must not wait for a thread that sets one. 0, -EINVAL for a level
- * that does not exist, -EDEADLK inside a hook. */
+ * on any thread and will not be called again; so a hook must not wait for a thread that sets one. 0, -EINVAL for a
+ * level that does not exist, -EDEADLK inside a hook. */
 VIAL_API int vial_log_set_hook(vial_log_hook hook, void *user, int level);
 
 /* A ready-made hook: one line an event to a descriptor that must stay open, and block, as long as it logs. A reader

@@ -182,6 +182,53 @@ TEST(busy_loggers_do_not_keep_the_hook)
         pthread_join(threads[i], NULL);
 }
 
+static pthread_mutex_t program_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP; /* like an interpreter's */
+static atomic_int hooks_running;
+
+static void want_the_lock(void *user, const struct vial_log_record *record)
+{
+    (void)user;
+    (void)record;
+    atomic_fetch_add(&hooks_running, 1);
+    pthread_mutex_lock(&program_lock);
+    pthread_mutex_unlock(&program_lock);
+}
+
+static void *log_one(void *argument)
+{
+    (void)argument;
+    log_info("one");
+    return NULL;
+}
+
+static void *take_the_hook_away(void *argument)
+{
+    vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF);
+    atomic_store((atomic_bool *)argument, true);
+    return NULL;
+}
+
+TEST(a_hook_may_wait_for_a_thread_that_logs)
+{
+    static atomic_bool is_away;
+    pthread_t in_hook, setter;
+    pthread_mutex_lock(&program_lock);
+    vial_log_set_hook(want_the_lock, NULL, VIAL_LOG_INFO);
+    CHECK_INT(pthread_create(&in_hook, NULL, log_one, NULL), 0);
+    while (atomic_load(&hooks_running) == 0)
+        sched_yield();
+    CHECK_INT(pthread_create(&setter, NULL, take_the_hook_away, &is_away), 0);
+    for (int i = 0; i < 5000; i++) { /* with the lock that the hook waits for, while the setter waits for the hook */
+        log_info("two");
+        sched_yield();
+    }
+    CHECK(!atomic_load(&is_away));
+    pthread_mutex_unlock(&program_lock);
+    pthread_join(in_hook, NULL);
+    pthread_join(setter, NULL);
+    CHECK(atomic_load(&is_away));
+}
+
 static atomic_int calls;
 static atomic_bool is_gone;
 
