@@ -7,7 +7,7 @@
 #   make format     let clang-format lay the code out
 #   make bench      measure
 #   make fuzz       every fuzz target for SECONDS (60)
-#   make install    into PREFIX (/usr/local), below DESTDIR
+#   make install    into PREFIX (/usr/local), below DESTDIR; with the guest kernels that are built
 #   make clean      remove what was built here; caches stay
 SANITIZE ?=
 SECONDS ?= 60
@@ -57,6 +57,11 @@ fuzz:
 install: all
 	@meson configure $(build) "-Dprefix=$(PREFIX)" >/dev/null && ninja -C $(build) $(quiet)
 	@DESTDIR="$(DESTDIR)" meson install -C $(build) --no-rebuild --quiet
+	@for kernel in kvm-x86_64 uml; do \
+		image=$$(kernel/build $$kernel --print-path 2>/dev/null) || \
+			{ echo "the guest kernel $$kernel is not built, and so not installed: kernel/build $$kernel"; continue; }; \
+		install -D -m 0755 "$$image" "$(DESTDIR)$(PREFIX)/lib/vial/kernel/$$kernel/$${image##*/}"; \
+	done
 
 clean:
 	@rm -rf build build-*
