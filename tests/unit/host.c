@@ -341,6 +341,20 @@ TEST(the_doctor_picks_kvm_when_it_is_native)
         CHECK_INT(report.checks[check].status, DOCTOR_OK);
 }
 
+TEST(the_doctor_reads_the_modules_for_nesting)
+{
+    fake = fake_kvm_sound;
+    fake_kvm_install(test_folder(), &fake);
+    test_text_file("sys/module/kvm_amd/parameters/nested", "1\n");
+    doctor_run(test_folder(), &report);
+    CHECK_INT(report.checks[CHECK_KVM_NESTED].status, DOCTOR_OK);
+    test_text_file("sys/module/kvm_intel/parameters/nested", "N\n");
+    doctor_run(test_folder(), &report);
+    CHECK_INT(report.checks[CHECK_KVM_NESTED].status, DOCTOR_NOTE);
+    CHECK(strstr(report.checks[CHECK_KVM_NESTED].remedy, "nested=1") != NULL);
+    fake_kvm_install(test_folder(), NULL);
+}
+
 TEST(the_doctor_picks_uml_when_its_kernel_is_there)
 {
     setenv("VIAL_KERNELS", "/kernels", 1);
