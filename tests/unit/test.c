@@ -21,6 +21,7 @@ static struct {
 } tests[most_tests];
 static size_t test_count;
 static bool has_failed;
+static const char *skip_reason; /* borrowed */
 static char folder[path_bytes];
 static char paths[most_paths][path_bytes];
 static size_t path_count;
@@ -42,6 +43,11 @@ void test_fail(const char *file, int line, const char *format, ...)
     vprintf(format, arguments);
     va_end(arguments);
     printf("\n");
+}
+
+void test_skip(const char *reason)
+{
+    skip_reason = reason;
 }
 
 const char *test_folder(void)
@@ -113,6 +119,7 @@ static void run(size_t index)
     if (mkdtemp(folder) == NULL)
         abort();
     has_failed = false;
+    skip_reason = NULL;
     path_count = 0;
     int before = count_descriptors();
     tests[index].function();
@@ -120,7 +127,9 @@ static void run(size_t index)
     if (after > before)
         test_fail(__FILE__, __LINE__, "%d descriptors are still open", after - before);
     nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    printf("%sok %zu - %s\n", has_failed ? "not " : "", index + 1, tests[index].name);
+    bool is_skipped = skip_reason != NULL && !has_failed;
+    printf("%sok %zu - %s%s%s\n", has_failed ? "not " : "", index + 1, tests[index].name, is_skipped ? " # SKIP " : "",
+           is_skipped ? skip_reason : "");
     fflush(stdout);
 }
 
