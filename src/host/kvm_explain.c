@@ -63,8 +63,11 @@ static bool is_group_kvm(const char *root, unsigned group)
         return false;
     int digits = snprintf(number, sizeof(number), ":%u:", group);
     const char *line = strncmp(text.data, "kvm:", 4) == 0 ? text.data : strstr(text.data, "\nkvm:");
-    const char *found = line != NULL ? strstr(line + 5, number) : NULL;
-    return digits > 0 && found != NULL && memchr(line + 5, '\n', (size_t)(found - line) - 5) == NULL;
+    if (digits < 0 || line == NULL)
+        return false;
+    line += strlen("kvm:") + (line[0] == '\n') - 1; /* from the colon on: a password, a number, members */
+    const char *found = strstr(line, number);
+    return found != NULL && memchr(line, '\n', (size_t)(found - line)) == NULL;
 }
 
 static const char *access_remedy(const char *root, const struct kvm_probe *probe)

@@ -27,6 +27,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -129,6 +130,10 @@ int memory_add(struct memory *memory, uint64_t guest, uint64_t size_bytes, int f
 /* A memfd of that size that nobody can resize. */
 static int make_ram_file(uint64_t size_bytes)
 {
+    struct rlimit limit;
+    /* Beyond the limit of file sizes, ftruncate would kill the embedding program by SIGXFSZ. */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size_bytes > limit.rlim_cur)
+        return -EFBIG;
     auto_close int fd = memfd_create("vial-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, (off_t)size_bytes) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)

@@ -26,7 +26,8 @@ struct memory_region {
 };
 
 /* RAM of a machine of our own: one memfd, sealed against resizing, mapped shared, split around the gap. The size is a
- * multiple of 4 KiB. Nothing is touched yet: pages come when the guest uses them. */
+ * multiple of 4 KiB. Nothing is touched yet: pages come when the guest uses them. -EINVAL for a wrong size, -EFBIG
+ * above the process's limit of file sizes (ulimit -f). */
 int memory_new(uint64_t size_bytes, bool wants_huge_pages, struct memory **ret_memory);
 
 /* Memory that belongs to somebody else (a vhost-user front end): starts empty. */

@@ -70,14 +70,14 @@ static int check_cmdline(const char *cmdline, struct vial_error *err)
     if (quotes % 2 != 0)
         return refuse(err, VIAL_ERROR_INVALID, field, cmdline, "close the quotation",
                       "a double quote without its partner would swallow the rest of the command line");
-    for (const char *word = cmdline; *word != '\0';) {
-        word += strspn(word, " ");
-        size_t length = strcspn(word, " ");
-        if (length == 2 && memcmp(word, "--", 2) == 0)
+    bool is_quoted = false; /* inside quotes, two dashes are a part of their word */
+    for (const char *next = cmdline; *next != '\0'; next++) {
+        bool is_word_start = !is_quoted && (next == cmdline || next[-1] == ' ');
+        if (is_word_start && strcspn(next, " ") == 2 && memcmp(next, "--", 2) == 0)
             return refuse(err, VIAL_ERROR_INVALID, field, cmdline,
                           "remove it; give the program's arguments in exec.args",
                           "the word -- would hand the rest of the command line to init");
-        word += length;
+        is_quoted ^= *next == '"';
     }
     return 0;
 }
@@ -106,6 +106,12 @@ static int check_kernel_format(const struct kernel_config *kernel, struct vial_e
     return result;
 }
 
+static int check_named_file(const char *path, const char *field, const char *remedy, struct vial_error *err)
+{
+    int result = check_given(path, field, remedy, err);
+    return result == 0 ? check_file(path, field, err) : result;
+}
+
 static int check_kernel(const struct kernel_config *kernel, struct vial_error *err)
 {
     int result = 0;
@@ -117,16 +123,16 @@ static int check_kernel(const struct kernel_config *kernel, struct vial_error *e
         return refuse(err, VIAL_ERROR_MISSING, "kernel.path", "", "give kernel.path, or leave kernel.format out",
                       "a kernel format is given, but no kernel");
     if (kernel->path != NULL) {
-        result = check_given(kernel->path, "kernel.path", "give the path of a kernel image, or leave it out", err);
-        if (result == 0)
-            result = check_file(kernel->path, "kernel.path", err);
+        result = check_named_file(kernel->path, "kernel.path", "give the path of a kernel image, or leave it out", err);
         if (result == 0)
             result = check_kernel_format(kernel, err);
     }
     if (result == 0 && kernel->krunfw != NULL)
-        result = check_file(kernel->krunfw, "kernel.krunfw", err);
+        result = check_named_file(kernel->krunfw, "kernel.krunfw", "give the path of a libkrunfw, or leave it out",
+                                  err);
     if (result == 0 && kernel->initramfs != NULL)
-        result = check_file(kernel->initramfs, "kernel.initramfs", err);
+        result = check_named_file(kernel->initramfs, "kernel.initramfs", "give the path of a file, or leave it out",
+                                  err);
     if (result == 0 && kernel->init != NULL) {
         result = check_cmdline_text(kernel->init, "kernel.init", err);
         if (result == 0 && strlen(kernel->init) > LIMIT_INIT_BYTES)

@@ -245,6 +245,12 @@ TEST(a_forbidden_device_names_the_group)
     CHECK_INT(seteuid(0), 0);
     CHECK_INT(kvm_probe_explain(test_folder(), &probe, &err), -EACCES);
     CHECK(strstr(err.remedy, "add this user to the group kvm") == err.remedy);
+    test_text_file("etc/group", "kvm::12345:\n"); /* the first line, without a password */
+    CHECK_INT(kvm_probe_explain(test_folder(), &probe, &err), -EACCES);
+    CHECK(strstr(err.remedy, "add this user to the group kvm") == err.remedy);
+    test_text_file("etc/group", "kvm:x:7:\nother:x:12345:\n"); /* another group's number */
+    CHECK_INT(kvm_probe_explain(test_folder(), &probe, &err), -EACCES);
+    CHECK(strstr(err.remedy, "chgrp kvm /dev/kvm") != NULL);
 }
 
 TEST(something_else_at_the_device_is_not_kvm)

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define MIB UINT64_C(1048576)
@@ -61,6 +62,21 @@ TEST(wrong_sizes_are_refused)
     CHECK_INT(memory_new(MIB + 1, false, &memory), -EINVAL);
     CHECK_INT(memory_new(UINT64_MAX - 4095, false, &memory), -EINVAL);
     CHECK(memory == NULL);
+}
+
+TEST(a_limit_of_file_sizes_is_an_error_not_a_signal)
+{
+    struct memory *memory = NULL;
+    struct rlimit before, small;
+    CHECK_INT(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = MIB;
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &small), 0);
+    int too_big = memory_new(2 * MIB, false, &memory), fits = memory_new(MIB, false, &memory);
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &before), 0);
+    CHECK_INT(too_big, -EFBIG);
+    CHECK_INT(fits, 0);
+    memory_free(memory);
 }
 
 TEST(ram_cannot_be_resized_by_whoever_holds_it)
