@@ -2,7 +2,7 @@
 /* An event loop: descriptors, timers and signals on one thread.
  *
  * One epoll instance waits for everything. Timers share one timerfd, armed for the earliest deadline of a binary heap;
- * signals share one signalfd. A stop arrives on an eventfd, which wakes the loop from anywhere, and is nothing else:
+ * signals share one signalfd; both are made when they are first wanted. A stop arrives on an eventfd, which wakes the loop from anywhere, and is nothing else:
  * whoever sent it has no part in the loop's memory afterwards. epoll hands out events in batches, and a function may
  * free a source that stands later in the same batch: a freed source is therefore marked dead, skipped, and its memory
  * returned only after the batch.
@@ -190,6 +190,19 @@ static int source_abandon(struct loop_source *source, int result)
     return result;
 }
 
+/* The three descriptors of the loop itself carry the address of their own field; sources carry their own address. */
+static int watch_own(struct loop *loop, int *slot, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = slot};
+    if (fd < 0 || epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int failure = -errno;
+        fd_close(fd);
+        return failure;
+    }
+    *slot = fd;
+    return 0;
+}
+
 int loop_add_fd(struct loop *loop, int fd, uint32_t events, loop_function function, void *user,
                 struct loop_source **ret_source)
 {
@@ -214,6 +227,11 @@ int loop_set_events(struct loop_source *source, uint32_t events)
 int loop_add_timer(struct loop *loop, uint64_t deadline_ns, loop_function function, void *user,
                    struct loop_source **ret_source)
 {
+    if (loop->timer_fd < 0) {
+        int result = watch_own(loop, &loop->timer_fd, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+        if (result < 0)
+            return result;
+    }
     struct loop_source *timer = source_new(loop, SOURCE_TIMER, function, user);
     if (timer == NULL)
         return -ENOMEM;
@@ -238,6 +256,11 @@ int loop_add_signal(struct loop *loop, int signal_number, loop_function function
         return -EINVAL;
     if (sigismember(&loop->signals, signal_number) == 1)
         return -EEXIST;
+    if (loop->signal_fd < 0) {
+        int result = watch_own(loop, &loop->signal_fd, signalfd(-1, &loop->signals, SFD_CLOEXEC | SFD_NONBLOCK));
+        if (result < 0)
+            return result;
+    }
     struct loop_source *source = source_new(loop, SOURCE_SIGNAL, function, user);
     if (source == NULL)
         return -ENOMEM;
@@ -307,13 +330,6 @@ static void deliver_signals(struct loop *loop)
 
 /* ---- the loop ---- */
 
-/* The three descriptors of the loop itself carry the address of their own field; sources carry their own address. */
-static int watch_own(struct loop *loop, int *fd)
-{
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = fd};
-    return *fd < 0 || epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, *fd, &event) < 0 ? -errno : 0;
-}
-
 int loop_new(struct loop **ret_loop)
 {
     struct loop *loop = alloc_zero(sizeof(*loop));
@@ -323,18 +339,8 @@ int loop_new(struct loop **ret_loop)
     sigemptyset(&loop->signals);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     int result = loop->epoll_fd < 0 ? -errno : 0;
-    if (result == 0) {
-        loop->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        result = watch_own(loop, &loop->stop_fd);
-    }
-    if (result == 0) {
-        loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        result = watch_own(loop, &loop->timer_fd);
-    }
-    if (result == 0) {
-        loop->signal_fd = signalfd(-1, &loop->signals, SFD_CLOEXEC | SFD_NONBLOCK);
-        result = watch_own(loop, &loop->signal_fd);
-    }
+    if (result == 0)
+        result = watch_own(loop, &loop->stop_fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (result < 0) {
         loop_free(loop);
         return result;
@@ -391,17 +397,32 @@ static void dispatch(struct loop *loop, const struct epoll_event *event)
     }
 }
 
-int loop_run(struct loop *loop)
+/* One wait and everything that it brought: 1, 0 when a stop was among it, or -errno. */
+static int turn(struct loop *loop, int timeout_ms)
 {
     struct epoll_event events[batch_events];
-    for (;;) {
-        int count = epoll_wait(loop->epoll_fd, events, batch_events, -1);
-        if (count < 0 && errno != EINTR)
-            return -errno;
-        if (take_stop(loop, events, count))
-            return 0;
-        for (int i = 0; i < count; i++)
-            dispatch(loop, &events[i]);
-        bury_dead(loop);
-    }
+    int count = epoll_wait(loop->epoll_fd, events, batch_events, timeout_ms);
+    if (count < 0 && errno != EINTR)
+        return -errno;
+    if (take_stop(loop, events, count))
+        return 0;
+    for (int i = 0; i < count; i++)
+        dispatch(loop, &events[i]);
+    bury_dead(loop);
+    return 1;
+}
+
+int loop_run(struct loop *loop)
+{
+    int result;
+    do
+        result = turn(loop, -1);
+    while (result > 0);
+    return result;
+}
+
+int loop_turn(struct loop *loop)
+{
+    int result = turn(loop, 0);
+    return result < 0 ? result : 0;
 }

@@ -24,6 +24,9 @@ struct loop *loop_free(struct loop *loop); /* frees its sources, too */
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
+/* Calls the functions of what is ready now, without waiting: for a caller who has a loop of his own, and for tests. */
+int loop_turn(struct loop *loop);
+
 /* The descriptor is borrowed and must outlive the source. -EEXIST when it is in this loop already. */
 int loop_add_fd(struct loop *loop, int fd, uint32_t events, loop_function function, void *user,
                 struct loop_source **ret_source);
