@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Any bytes as an ELF kernel. What must hold: it loads with an entry inside what it loaded, or a reason is given. */
+/* Any bytes as an ELF kernel. What must hold: it loads with an entry inside what it loaded, or a reason is given. All
+ * that it takes up can be read and written: no view reaches beyond the file. */
 #include "fuzz.h"
 
 #include "boot/elf.h"
+#include "boot/layout.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -10,21 +12,25 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct memory *memory;
     static int fd = -1;
+    struct memory *memory = NULL;
     struct boot_image image = {0};
-    const char *why = NULL;
-    if (memory == NULL) {
+    struct boot_reason reason = {0};
+    if (fd < 0)
         fd = memfd_create("image", MFD_CLOEXEC);
-        FUZZ_CHECK(memory_new(4 << 20, false, &memory) == 0 && fd >= 0);
-    }
+    /* Pages that are views of the file die with it: each run has memory of its own. */
+    FUZZ_CHECK(memory_new(4 << 20, false, &memory) == 0);
     FUZZ_CHECK(ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size);
-    int result = elf_load(fd, memory, &image, &why);
+    int result = elf_load(fd, memory, &image, &reason);
     if (result < 0) {
-        FUZZ_CHECK(result == -EINVAL && why != NULL && image.end == 0);
+        FUZZ_CHECK(result == -EINVAL && reason.text[0] != '\0' && image.end == 0);
     } else {
         FUZZ_CHECK(image.begin >= BOOT_HIGH_MEMORY && image.begin < image.end && image.end <= 4 << 20);
         FUZZ_CHECK(image.entry >= image.begin && image.entry < image.end);
+        volatile uint8_t *bytes = memory_span(memory, image.begin, image.end - image.begin);
+        for (uint64_t i = 0; i < image.end - image.begin; i += 512)
+            bytes[i]++;
     }
+    memory_free(memory);
     return 0;
 }

@@ -72,6 +72,9 @@ enum vial_phase {
     VIAL_PHASE_CONFIGURE = 1, /* reading a setting into a configuration */
     VIAL_PHASE_VALIDATE = 2,  /* checking a configuration as a whole, before anything is touched */
     VIAL_PHASE_HOST = 3,      /* asking the host what it can do */
+    VIAL_PHASE_LOAD = 4,      /* putting a kernel and what belongs to it into guest memory */
+    VIAL_PHASE_START = 5,     /* building a machine, up to its first instruction */
+    VIAL_PHASE_RUN = 6,       /* controlling a machine that runs */
 };
 
 #define VIAL_ERROR_FIELD_SIZE 128

@@ -16,7 +16,19 @@
  * duplicates). It checks form only: text that does not follow its grammar, limits of the library, memory. What must
  * hold between settings, and between them and the host, is checked by vial_vm_config_validate, which changes nothing.
  *
- * A configuration is not thread-safe: use it on one thread at a time.
+ * A configuration is not thread-safe: use it on one thread at a time. A machine keeps the configuration that it was
+ * started with until it is freed itself, so the configuration cannot be changed meanwhile, and may be freed at once.
+ *
+ *     struct vial_vm *vm = NULL;
+ *     struct vial_exit end = VIAL_EXIT_INIT;
+ *     vial_vm_start(config, &vm, &err);
+ *     vial_vm_wait(vm, VIAL_WAIT_FOREVER, &end, &err);
+ *     vial_vm_free(vm);
+ *
+ * A machine runs in this process, on threads of its own. They block every signal but those of their own faults, take
+ * SIGURG from the process now and then, and have small stacks (256 KiB); callbacks run on them. It never prints and
+ * never exits. A child of fork has no such threads: it must not touch a machine, not even free it, and as long as it
+ * neither executes another program nor exits, a machine that its parent has freed keeps its memory.
  */
 #ifndef VIAL_VMM_H
 #define VIAL_VMM_H
@@ -51,6 +63,14 @@ VIAL_API int vial_vm_config_validate(const struct vial_vm_config *config, struct
 
 /* ---- machine ---- */
 
+/* Whether the kernel is given ACPI tables, in which it finds the devices then; without, they stand on its command line,
+ * and processors and interrupts in the MP table, which is always there. */
+enum vial_acpi {
+    VIAL_ACPI_AUTO = 0, /* on for a bzImage, as distributions ship kernels; off for any other image */
+    VIAL_ACPI_ON = 1,
+    VIAL_ACPI_OFF = 2,
+};
+
 struct vial_machine_options {
     size_t size;
     uint64_t memory_mib;
@@ -58,17 +78,20 @@ struct vial_machine_options {
     uint32_t balloon_stats_interval_ms; /* 0: no statistics */
     bool hyperthreading;                /* show pairs of vCPUs as threads of one core */
     bool nested_virtualization;         /* show VMX or SVM to the guest */
-    bool split_irqchip;                 /* room for 200 devices instead of 19 */
+    bool split_irqchip;                 /* room for 200 devices instead of 19 (about 50 without ACPI) */
     bool vsock;                         /* a vsock device even when no port asks for one */
     bool balloon;                       /* return memory that the guest does not use */
     bool rng;                           /* a source of random numbers */
     bool metrics;                       /* a device through which the guest reports the use of its root */
     bool inet_hijack;                   /* a guest without a NIC reaches the host's network through vsock (TSI) */
-    uint8_t reserved[8];                /* 0 */
+    bool huge_pages;                    /* ask the host for transparent huge pages */
+    uint8_t acpi;                       /* enum vial_acpi */
+    uint8_t reserved[6];                /* 0 */
 };
 // clang-format off
 #define VIAL_MACHINE_OPTIONS_INIT \
-    {sizeof(struct vial_machine_options), 512, 1, 1000, false, false, false, false, true, true, true, false, {0}}
+    {sizeof(struct vial_machine_options), 512, 1, 1000, false, false, false, false, true, true, true, false, false, \
+     VIAL_ACPI_AUTO, {0}}
 // clang-format on
 
 VIAL_API int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_machine_options *options,
@@ -87,6 +110,7 @@ enum vial_kernel_format {
     VIAL_KERNEL_IMAGE_BZ2 = 4,
     VIAL_KERNEL_IMAGE_GZ = 5,
     VIAL_KERNEL_IMAGE_ZSTD = 6,
+    VIAL_KERNEL_BZIMAGE = 7, /* run by its own unpacker; a gzip, bzip2 or zstd one is faster as IMAGE_* */
 };
 
 struct vial_kernel_options {
@@ -94,7 +118,7 @@ struct vial_kernel_options {
     const char *path;      /* NULL: the kernel of `krunfw`, or the project's own */
     const char *initramfs; /* or NULL */
     const char *krunfw;    /* a libkrunfw.so.5 to take the kernel from, or NULL; excludes path */
-    const char *init;      /* NULL: /init.krun */
+    const char *init;      /* NULL: /init.krun with a root, else what the kernel looks for itself */
     int32_t format;        /* enum vial_kernel_format, of path */
     uint8_t reserved[4];   /* 0 */
 };
@@ -302,6 +326,19 @@ struct vial_console_port_options {
 VIAL_API int vial_vm_config_add_console_port(struct vial_vm_config *config,
                                              const struct vial_console_port_options *options, struct vial_error *err);
 
+/* A 16550 serial port: ttyS0, then ttyS1 and on, at most four. */
+struct vial_serial_options {
+    size_t size;
+    int32_t input_fd, output_fd; /* either may be -1 */
+    uint8_t reserved[8];         /* 0 */
+};
+// clang-format off
+#define VIAL_SERIAL_OPTIONS_INIT {sizeof(struct vial_serial_options), -1, -1, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_config_add_serial(struct vial_vm_config *config, const struct vial_serial_options *options,
+                                       struct vial_error *err);
+
 /* Accepted for the sake of programs that configure them; a configuration with either does not validate in this
  * build. */
 struct vial_gpu_options {
@@ -359,18 +396,86 @@ enum vial_exit_reason {
     VIAL_EXIT_INTERNAL_ERROR = 11,
 };
 
+#define VIAL_EXIT_DETAIL_SIZE 256
+
 struct vial_exit {
     size_t size;
-    int32_t reason; /* enum vial_exit_reason */
-    int32_t code;   /* the workload's exit code, or 128 + signal */
+    int32_t reason;                     /* enum vial_exit_reason */
+    int32_t code;                       /* the workload's exit code, or 128 + signal; 0 where there was none to tell */
+    char detail[VIAL_EXIT_DETAIL_SIZE]; /* how it came to that; one sentence without a full stop */
     uint64_t reserved[4];
 };
+// clang-format off
+#define VIAL_EXIT_INIT {sizeof(struct vial_exit), 0, 0, {0}, {0}}
+// clang-format on
 
-/* Called once when the machine has ended, observers in the order they were added. */
+/* The reason's stable name in lower case, such as "guest-panic"; "unknown" for unknown numbers. */
+VIAL_API const char *vial_exit_reason_name(int reason);
+
+/* Called once when the machine has ended, observers in the order they were added, on a thread of the machine. A machine
+ * that ends at once may do so before vial_vm_start returns. An observer does not free its own machine. */
 typedef void (*vial_exit_observer)(void *user, const struct vial_exit *exit);
 
 VIAL_API int vial_vm_config_add_exit_observer(struct vial_vm_config *config, vial_exit_observer observer, void *user,
                                               struct vial_error *err);
+
+/* ---- running ---- */
+
+struct vial_vm;
+
+/* Validates the configuration, builds the machine and lets it run: 0, or an error that says what failed, and then
+ * nothing has run and nothing is left. */
+VIAL_API int vial_vm_start(struct vial_vm_config *config, struct vial_vm **ret_vm, struct vial_error *err);
+
+/* Waits until the machine has ended and its observers have returned. -ETIMEDOUT when that takes longer. -EDEADLK in an
+ * exit observer of this machine. May be called as often as one likes, on several threads, but not in other callbacks of
+ * the machine, which its end waits for. Here, and in no other call, a thread may be cancelled. */
+#define VIAL_WAIT_FOREVER UINT64_MAX
+VIAL_API int vial_vm_wait(struct vial_vm *vm, uint64_t timeout_ms, struct vial_exit *ret_exit, struct vial_error *err);
+
+/* A descriptor that becomes readable when the machine has ended, for programs with a loop of their own. It belongs to
+ * the machine: neither read nor close it. */
+VIAL_API int vial_vm_end_fd(const struct vial_vm *vm);
+
+/* Lets no guest code run until it is resumed; returns when none does. -EALREADY when nothing changes by it, -ESRCH once
+ * the machine has ended. These, and all that follow, may be called on any thread at any time (in signal handlers
+ * none), until vial_vm_free is. */
+VIAL_API int vial_vm_pause(struct vial_vm *vm, struct vial_error *err);
+VIAL_API int vial_vm_resume(struct vial_vm *vm, struct vial_error *err);
+
+/* Asks the machine to end at once, as by pulling its plug (VIAL_EXIT_STOP_REQUESTED), and does not wait for that. */
+VIAL_API void vial_vm_stop(struct vial_vm *vm);
+
+/* Stops the machine if it still runs, waits for its end, and frees it. Accepts NULL and returns NULL. Not to be called
+ * from its own callbacks. */
+VIAL_API struct vial_vm *vial_vm_free(struct vial_vm *vm);
+
+/* Gives the guest's balloon a size: that much memory is what the guest is asked to return. -ENODEV without a balloon,
+ * -ERANGE for more than the machine has. */
+VIAL_API int vial_vm_set_balloon(struct vial_vm *vm, uint64_t memory_mib, struct vial_error *err);
+
+/* To be called when a terminal that is a console port may have changed its size (SIGWINCH): the library takes no
+ * signals itself. */
+VIAL_API void vial_vm_window_changed(struct vial_vm *vm);
+
+/* What a machine has done so far. Values that the guest has not told are UINT64_MAX. */
+struct vial_vm_stats {
+    size_t size;
+    uint64_t vcpu_exits;                    /* returns from guest code to this process */
+    uint64_t unknown_ports, unknown_memory; /* accesses of the guest to what is not there */
+    uint64_t driver_faults;                 /* times that a virtio driver broke a rule */
+    uint64_t console_dropped_bytes;         /* output that could not be delivered */
+    uint64_t balloon_mib;                   /* memory that the guest has returned through the balloon */
+    uint64_t balloon_reported_bytes;        /* free memory that it has reported, and which was returned to the host */
+    uint64_t guest_free_bytes, guest_available_bytes, guest_total_bytes; /* as the guest's kernel sees its memory */
+    uint64_t root_used_bytes, root_free_bytes;                           /* of the guest's writable root */
+    uint64_t reserved[8];
+};
+// clang-format off
+#define VIAL_VM_STATS_INIT {sizeof(struct vial_vm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_get_stats(struct vial_vm *vm, struct vial_vm_stats *ret_stats, struct vial_error *err);
 
 #ifdef __cplusplus
 }

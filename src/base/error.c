@@ -47,10 +47,9 @@ static const struct {
 };
 
 static const char *const phases[] = {
-    [VIAL_PHASE_NONE] = "none",
-    [VIAL_PHASE_CONFIGURE] = "configure",
-    [VIAL_PHASE_VALIDATE] = "validate",
-    [VIAL_PHASE_HOST] = "host",
+    [VIAL_PHASE_NONE] = "none", [VIAL_PHASE_CONFIGURE] = "configure", [VIAL_PHASE_VALIDATE] = "validate",
+    [VIAL_PHASE_HOST] = "host", [VIAL_PHASE_LOAD] = "load",           [VIAL_PHASE_START] = "start",
+    [VIAL_PHASE_RUN] = "run",
 };
 
 const char *vial_error_code_name(int code)

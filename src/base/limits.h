@@ -15,10 +15,10 @@
 /* vCPUs of one machine: what the APIC ids of our MP table and the guest kernels (NR_CPUS) are made for. */
 #define LIMIT_VCPUS 64
 
-/* The least memory that the guest kernels boot in, and the most that fits below the guest's 46-bit physical addresses
- * with room for the shared-memory windows. */
+/* The least memory that the guest kernels boot in, and the most that one memory slot of KVM takes (2^31 - 1 pages), as
+ * all RAM above 4 GiB is one. */
 #define LIMIT_MEMORY_MIN_MIB 64u
-#define LIMIT_MEMORY_MAX_MIB (16u << 20)
+#define LIMIT_MEMORY_MAX_MIB (8u << 20)
 
 /* Devices of one kind in one machine. The widest interrupt controller serves about 200 devices altogether. */
 #define LIMIT_DEVICES 200
@@ -28,6 +28,9 @@
 
 /* Published ports and vsock ports of one machine. */
 #define LIMIT_PORTS 1024
+
+/* Serial ports, as on a PC. */
+#define LIMIT_SERIALS 4
 
 /* Strings of an array (arguments, environment), as libkrun caps them. */
 #define LIMIT_STRINGS 4096
@@ -40,6 +43,9 @@
 
 /* The path of init, which travels on the kernel command line. */
 #define LIMIT_INIT_BYTES 255
+
+/* What a compressed kernel may unpack to. A distribution's takes some 60 MiB, one with its debug information 400. */
+#define LIMIT_KERNEL_UNPACKED_BYTES (512u << 20)
 
 /* An option struct of any version of the library; a larger size was never initialised. */
 #define LIMIT_OPTIONS_BYTES 4096
@@ -64,5 +70,29 @@
 
 /* Exit observers of one machine. */
 #define LIMIT_OBSERVERS 64
+
+/* What a serial port holds for an output that does not keep up: a whole kernel log of ordinary length, as much as a
+ * pipe holds. After that the guest has to wait. */
+#define LIMIT_SERIAL_OUTPUT_BYTES (64u << 10)
+
+/* How long a serial port that ends waits for its output: while the reader takes something at least every tenth of a
+ * second, a second altogether. Nobody would call that hanging, and a reader that lives empties a pipe in far less. */
+#define LIMIT_SERIAL_IDLE_MS 100
+#define LIMIT_SERIAL_DRAIN_MS 1000
+
+/* Random bytes for one request of a guest, which may ask for 4 GiB at once. The host makes 64 KiB in a fraction of a
+ * millisecond, and the standard lets a device use less than the whole buffer (virtio 1.2, 5.4.6.2). */
+#define LIMIT_RNG_REQUEST_BYTES (64u << 10)
+
+/* Page numbers in one request of a guest's balloon, each of which can cost a system call of some microseconds. Linux
+ * sends 256 at a time, Windows and the BSDs at most one page full of them. */
+#define LIMIT_BALLOON_PAGES 1024u
+
+/* Free memory reported in one request. Linux sends at most 32 blocks (PAGE_REPORTING_CAPACITY) of 4 MiB; giving back
+ * 256 MiB takes about 50 ms. */
+#define LIMIT_BALLOON_REPORT_BYTES (UINT64_C(256) << 20)
+
+/* Statistics in one message of a guest's balloon. Linux knows 16. */
+#define LIMIT_BALLOON_STATISTICS 64
 
 #endif

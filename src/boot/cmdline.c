@@ -77,7 +77,7 @@ int cmdline_finish(struct cmdline *line, char **ret_text, struct vial_error *err
                            "the kernel command line is longer than %d bytes with what the machine adds to it",
                            LIMIT_CMDLINE_BYTES - 1);
         error_field(err, "kernel.cmdline");
-        error_remedy(err, "append less, or use fewer devices");
+        error_remedy(err, "append less, use fewer devices, or tell of them by ACPI (machine.acpi)");
     } else {
         char *text = buffer_steal(&line->text);
         if (text != NULL)

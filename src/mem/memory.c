@@ -8,10 +8,17 @@
  *     0           RAM          0xd0000000   gap   4 GiB          RAM            windows
  *     ├────────────────────────┤             ├──────────────────────────┤
  *
+ * A kernel image need not be copied into it: memory_overlay puts a private view of the image's file over some pages.
+ *
  * Every look-up is a bounds check against a handful of regions. The check is on differences, never on sums of what a
  * guest says, so nothing can wrap:
  *
  *     guest - start < size   and   length <= size - (guest - start)
+ *
+ * Pages that the guest does not need go back to the host by a hole in the region's file: the mapping is shared, so to
+ * drop them from the mapping alone would leave them in the file. The hole keeps the file's size, which the seals allow.
+ * Parts of RAM may be covered by private views of other files. There the hole opens in our file below the view, where
+ * nobody looks, and the view's own pages are dropped from the mapping; the other file is only ever read.
  *
  * Invariants: (1) regions are sorted, do not overlap, and do not change while a device may look them up. (2) a span
  * that is handed out lies wholly in mapped memory. (3) no arithmetic on a guest's numbers can overflow.
@@ -170,6 +177,35 @@ int memory_new(uint64_t size_bytes, bool wants_huge_pages, struct memory **ret_m
     return 0;
 }
 
+static int check_overlay(uint64_t guest, uint64_t length, int fd, uint64_t offset)
+{
+    struct stat status;
+    uint64_t end = 0;
+    if (length == 0 || (guest | length | offset) % page_bytes != 0)
+        return -EINVAL;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (!S_ISREG(status.st_mode))
+        return -ENODEV;
+    return __builtin_add_overflow(offset, length, &end) || end > (uint64_t)status.st_size ? -EFBIG : 0;
+}
+
+int memory_overlay(const struct memory *memory, uint64_t guest, uint64_t length, int fd, uint64_t offset)
+{
+    int result = check_overlay(guest, length, fd, offset);
+    if (result < 0)
+        return result;
+    void *target = memory_span(memory, guest, length);
+    if (target == NULL)
+        return -EFAULT;
+    void *view = mmap(target, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+                      (off_t)offset);
+    if (view == MAP_FAILED)
+        return -errno;
+    madvise(view, length, MADV_DONTDUMP); /* as the rest of the memory */
+    return 0;
+}
+
 void *memory_span_begin(const struct memory *memory, uint64_t guest, uint64_t *length)
 {
     for (size_t i = 0; i<memory->count && * length> 0; i++) {
@@ -211,4 +247,59 @@ int memory_write(const struct memory *memory, uint64_t guest, const void *bytes,
         return -EFAULT;
     memcpy(span, bytes, length);
     return 0;
+}
+
+/* `inside` and `length` are whole pages of the region. */
+static int discard_pages(const struct memory_region *region, uint64_t inside, uint64_t length)
+{
+    if (fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(region->offset + inside),
+                  (off_t)length) < 0)
+        return -errno;
+    /* What is left in the mapping now are pages of private views. */
+    return madvise(region->host + inside, length, MADV_DONTNEED) < 0 ? -errno : 0;
+}
+
+static bool is_all_memory(const struct memory *memory, uint64_t guest, uint64_t length)
+{
+    while (length > 0) {
+        uint64_t part = length;
+        if (memory_span_begin(memory, guest, &part) == NULL)
+            return false;
+        guest += part;
+        length -= part;
+    }
+    return true;
+}
+
+int memory_discard(const struct memory *memory, uint64_t guest, uint64_t length)
+{
+    if (length == 0 || (guest | length) % page_bytes != 0)
+        return -EINVAL;
+    if (!is_all_memory(memory, guest, length))
+        return -EFAULT;
+    int result = 0;
+    for (size_t i = 0; i < memory->count && length > 0 && result == 0; i++) {
+        const struct memory_region *region = &memory->regions[i];
+        uint64_t inside = guest - region->guest; /* wraps to something large below the region */
+        if (inside >= region->size_bytes)
+            continue;
+        uint64_t part = length < region->size_bytes - inside ? length : region->size_bytes - inside;
+        result = discard_pages(region, inside, part);
+        guest += part;
+        length -= part;
+    }
+    return result;
+}
+
+int memory_discard_span(const struct memory *memory, void *span, uint64_t length)
+{
+    if (length == 0 || ((uintptr_t)span | length) % page_bytes != 0)
+        return -EINVAL;
+    for (size_t i = 0; i < memory->count; i++) {
+        const struct memory_region *region = &memory->regions[i];
+        uint64_t inside = (uintptr_t)span - (uintptr_t)region->host; /* wraps as above */
+        if (inside < region->size_bytes && length <= region->size_bytes - inside)
+            return discard_pages(region, inside, length);
+    }
+    return -EFAULT;
 }

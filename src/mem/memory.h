@@ -39,6 +39,20 @@ int memory_new_empty(struct memory **ret_memory);
 enum { MEMORY_MOST_REGIONS = 64 };
 int memory_add(struct memory *memory, uint64_t guest, uint64_t size_bytes, int fd, uint64_t offset);
 
+/* Replaces whole pages of guest memory by a private copy-on-write view of a file, which must be open for reading:
+ * the guest sees the file's bytes without anybody having read them, what it writes stays its own, and what it does
+ * not write is one page cache for all machines that use the file.
+ *
+ * What follows from that: (1) these pages are no longer the region's file. A process that shares this memory by
+ * descriptor sees the old pages there. (2) a change of the file in place shows in guest memory, and a cut of it
+ * makes touching the pages fatal: the file has to be replaced by rename(2), as package managers do.
+ *
+ * Not to be called while something uses these pages. Before anything has changed: -EINVAL for a length of 0 or pages
+ * that are not aligned, -EFAULT unless all of it lies in one region, -EFBIG beyond the end of the file, -ENODEV for
+ * what is not a regular file or cannot be mapped, -EACCES when it is not open for reading. Any other -errno
+ * (-ENOMEM, -EAGAIN) may leave these pages unmapped: the memory can only be freed then. */
+int memory_overlay(const struct memory *memory, uint64_t guest, uint64_t length, int fd, uint64_t offset);
+
 struct memory *memory_free(struct memory *memory);
 
 size_t memory_region_count(const struct memory *memory);
@@ -55,5 +69,14 @@ void *memory_span_begin(const struct memory *memory, uint64_t guest, uint64_t *l
 /* Copies: 0, or -EFAULT without having copied anything unless all of it lies in one region. A length of 0 is 0. */
 int memory_read(const struct memory *memory, uint64_t guest, void *bytes, size_t length);
 int memory_write(const struct memory *memory, uint64_t guest, const void *bytes, size_t length);
+
+/* Gives whole pages back to the host; they can be touched again at any time, and then cost memory again. What they hold
+ * afterwards is undefined: zeros, or what the file says where a private view of one lies over RAM. That file is never
+ * changed. 0; -EINVAL for a length of 0 or what is not whole pages; -EFAULT unless all of it is RAM, with nothing given
+ * back; or -errno of a host that cannot. */
+int memory_discard(const struct memory *memory, uint64_t guest, uint64_t length);
+
+/* The same for a span that this memory handed out. */
+int memory_discard_span(const struct memory *memory, void *span, uint64_t length);
 
 #endif

@@ -54,10 +54,23 @@ static int take_sized(void *ours, size_t our_size, const void *theirs, struct vi
     return 0;
 }
 
-/* The same for a struct with reserved bytes, in which a newer header may have put a member. */
-#define TAKE_SIZED(ours, theirs, err)                                                                                  \
+/* A configuration that a machine has stays as it is. */
+static int check_free(const struct vial_vm_config *config, struct vial_error *err)
+{
+    if (atomic_load(&config->references) == 1)
+        return 0;
+    int result = error_set(err, VIAL_ERROR_CONFLICT, VIAL_PHASE_CONFIGURE,
+                           "the configuration cannot be changed as long as a machine has it");
+    error_remedy(err, "make a configuration of its own for the next machine");
+    return result;
+}
+
+/* The same for a struct with reserved bytes, in which a newer header may have put a member, and for a configuration
+ * that may still be changed. */
+#define TAKE_SIZED(config, ours, theirs, err)                                                                          \
     __extension__({                                                                                                    \
-        int taken = take_sized(&(ours), sizeof(ours), (theirs), (err));                                                \
+        int taken = check_free((config), (err));                                                                       \
+        taken = taken < 0 ? taken : take_sized(&(ours), sizeof(ours), (theirs), (err));                                \
         taken < 0 ? taken : check_reserved((ours).reserved, sizeof((ours).reserved), (err));                           \
     })
 
@@ -173,6 +186,7 @@ int vial_vm_config_new(struct vial_vm_config **ret_config, struct vial_error *er
     auto_free struct vial_vm_config *config = alloc_zero(sizeof(*config));
     if (config == NULL)
         return no_memory(err);
+    atomic_init(&config->references, 1);
     config->log_level = -1;
     config->has_implicit_console = true;
     int result = vial_vm_config_set_machine(config, &machine, err);
@@ -181,9 +195,15 @@ int vial_vm_config_new(struct vial_vm_config **ret_config, struct vial_error *er
     return result;
 }
 
+struct vial_vm_config *config_share(struct vial_vm_config *config)
+{
+    atomic_fetch_add(&config->references, 1);
+    return config;
+}
+
 struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
 {
-    if (config == NULL)
+    if (config == NULL || atomic_fetch_sub(&config->references, 1) > 1)
         return NULL;
     kernel_free(&config->kernel);
     free(config->kernel.cmdline);
@@ -226,6 +246,10 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
     free(config->assigned_ip);
     free(config->console_output);
     free(config->console_ports);
+    for (size_t i = 0; i < config->serial_count; i++) {
+        fd_close(config->serials[i].input_fd);
+        fd_close(config->serials[i].output_fd);
+    }
     free(config->exec_path);
     free(config->exec_workdir);
     string_list_free(&config->exec_args);
@@ -242,7 +266,7 @@ int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_
                                struct vial_error *err)
 {
     struct vial_machine_options ours = VIAL_MACHINE_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result < 0)
         return result;
     config->machine = (struct machine_config){
@@ -252,11 +276,13 @@ int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_
         .hyperthreading = ours.hyperthreading,
         .nested_virtualization = ours.nested_virtualization,
         .split_irqchip = ours.split_irqchip,
+        .huge_pages = ours.huge_pages,
         .vsock = ours.vsock,
         .balloon = ours.balloon,
         .rng = ours.rng,
         .metrics = ours.metrics,
         .inet_hijack = ours.inet_hijack,
+        .acpi = ours.acpi,
     };
     return 0;
 }
@@ -271,15 +297,17 @@ int vial_vm_config_set_log_level(struct vial_vm_config *config, int level, struc
         error_remedy(err, "use a level from 0 (off) to 5 (trace)");
         return result;
     }
-    config->log_level = level;
-    return 0;
+    int result = check_free(config, err);
+    if (result == 0)
+        config->log_level = level;
+    return result;
 }
 
 int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_kernel_options *options,
                               struct vial_error *err)
 {
     struct vial_kernel_options ours = VIAL_KERNEL_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result < 0)
         return result;
     struct kernel_config kernel = {.format = (enum vial_kernel_format)ours.format};
@@ -298,6 +326,8 @@ int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *tex
 {
     auto_buffer struct buffer whole = BUFFER_INIT(LIMIT_CMDLINE_USER_BYTES);
     int given = check_text(text, "kernel.cmdline", err);
+    if (given == 0)
+        given = check_free(config, err);
     if (given < 0)
         return given;
     if (config->kernel.cmdline != NULL)
@@ -323,11 +353,12 @@ int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *tex
 /* ---- file systems ---- */
 
 /* Builds *fs, whose tag is `tag` unless the options give one. On failure nothing is left to free. */
-static int fs_init(struct fs_config *fs, const struct vial_fs_options *options, const char *tag, struct vial_error *err)
+static int fs_init(const struct vial_vm_config *config, struct fs_config *fs, const struct vial_fs_options *options,
+                   const char *tag, struct vial_error *err)
 {
     struct vial_fs_options ours = VIAL_FS_OPTIONS_INIT;
     *fs = (struct fs_config){0};
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result == 0 && ours.ops != NULL)
         result = take_sized(&fs->ops, sizeof(fs->ops), ours.ops, err);
     if (result < 0)
@@ -352,7 +383,7 @@ int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_
         error_remedy(err, "set the root once, and add further file systems as mounts");
         return result;
     }
-    int result = fs_init(&config->root, options, CONFIG_ROOT_TAG, err);
+    int result = fs_init(config, &config->root, options, CONFIG_ROOT_TAG, err);
     if (result < 0)
         return result;
     config->has_root = true;
@@ -373,7 +404,7 @@ int vial_vm_config_add_fs(struct vial_vm_config *config, const struct vial_fs_op
     format_default_tag(config, tag);
     int result = GROW(config, fs, fs_count, fs_capacity, LIMIT_DEVICES, "fs", err);
     if (result == 0)
-        result = fs_init(&config->fs[config->fs_count], options, tag, err);
+        result = fs_init(config, &config->fs[config->fs_count], options, tag, err);
     if (result < 0)
         return result;
     config->fs_count++;
@@ -385,7 +416,7 @@ int vial_vm_config_add_mapped_dir(struct vial_vm_config *config, const struct vi
                                   struct vial_error *err)
 {
     struct vial_mapped_dir_options ours = VIAL_MAPPED_DIR_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result == 0)
         result = GROW(config, mapped_dirs, mapped_dir_count, mapped_dir_capacity, LIMIT_DEVICES, "mapped_dirs", err);
     if (result < 0)
@@ -430,7 +461,7 @@ int vial_vm_config_add_disk(struct vial_vm_config *config, const struct vial_dis
                             struct vial_error *err)
 {
     struct vial_disk_options ours = VIAL_DISK_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result == 0)
         result = GROW(config, disks, disk_count, disk_capacity, LIMIT_DEVICES, "disks", err);
     if (result < 0)
@@ -467,7 +498,7 @@ int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_
                            struct vial_error *err)
 {
     struct vial_net_options ours = VIAL_NET_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result == 0)
         result = GROW(config, net, net_count, net_capacity, LIMIT_DEVICES, "net", err);
     if (result < 0)
@@ -502,7 +533,9 @@ int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_
 int vial_vm_config_add_port(struct vial_vm_config *config, uint16_t host_port, uint16_t guest_port,
                             struct vial_error *err)
 {
-    int result = GROW(config, port_map, port_count, port_capacity, LIMIT_PORTS, "port_map", err);
+    int result = check_free(config, err);
+    if (result == 0)
+        result = GROW(config, port_map, port_count, port_capacity, LIMIT_PORTS, "port_map", err);
     if (result < 0)
         return result;
     config->port_map[config->port_count++] = (struct port_config){.host = host_port, .guest = guest_port};
@@ -527,7 +560,7 @@ int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_
                            struct vial_error *err)
 {
     struct vial_tsi_options ours = VIAL_TSI_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result < 0)
         return result;
     char *assigned_ip = NULL;
@@ -543,7 +576,7 @@ int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vi
                                   struct vial_error *err)
 {
     struct vial_vsock_port_options ours = VIAL_VSOCK_PORT_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result == 0)
         result = GROW(config, vsock_ports, vsock_port_count, vsock_port_capacity, LIMIT_PORTS, "vsock_ports", err);
     if (result < 0)
@@ -561,7 +594,7 @@ int vial_vm_config_set_console(struct vial_vm_config *config, const struct vial_
                                struct vial_error *err)
 {
     struct vial_console_options ours = VIAL_CONSOLE_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result < 0)
         return result;
     char *output = NULL;
@@ -577,7 +610,7 @@ int vial_vm_config_add_console_port(struct vial_vm_config *config, const struct 
                                     struct vial_error *err)
 {
     struct vial_console_port_options ours = VIAL_CONSOLE_PORT_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result == 0)
         result = GROW(config, console_ports, console_port_count, console_port_capacity, LIMIT_DEVICES, "console.ports",
                       err);
@@ -611,11 +644,32 @@ int vial_vm_config_add_console_port(struct vial_vm_config *config, const struct 
     return 0;
 }
 
+int vial_vm_config_add_serial(struct vial_vm_config *config, const struct vial_serial_options *options,
+                              struct vial_error *err)
+{
+    struct vial_serial_options ours = VIAL_SERIAL_OPTIONS_INIT;
+    int result = TAKE_SIZED(config, ours, options, err);
+    if (result < 0)
+        return result;
+    if (config->serial_count == LIMIT_SERIALS)
+        return grow_failed(-E2BIG, "console.serial", LIMIT_SERIALS, err);
+    auto_close int input_fd = -1;
+    auto_close int output_fd = -1;
+    result = copy_fd(&input_fd, ours.input_fd, "console.serial", config->serial_count, "input_fd", err);
+    if (result == 0)
+        result = copy_fd(&output_fd, ours.output_fd, "console.serial", config->serial_count, "output_fd", err);
+    if (result < 0)
+        return result;
+    config->serials[config->serial_count++] = (struct serial_config){.input_fd = steal_fd(&input_fd),
+                                                                     .output_fd = steal_fd(&output_fd)};
+    return 0;
+}
+
 int vial_vm_config_set_gpu(struct vial_vm_config *config, const struct vial_gpu_options *options,
                            struct vial_error *err)
 {
     struct vial_gpu_options ours = VIAL_GPU_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result < 0)
         return result;
     config->has_gpu = true;
@@ -626,9 +680,10 @@ int vial_vm_config_set_gpu(struct vial_vm_config *config, const struct vial_gpu_
 
 int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_sound, struct vial_error *err)
 {
-    (void)err;
-    config->has_sound = wants_sound;
-    return 0;
+    int result = check_free(config, err);
+    if (result == 0)
+        config->has_sound = wants_sound;
+    return result;
 }
 
 /* ---- exec ---- */
@@ -659,7 +714,7 @@ int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exe
                             struct vial_error *err)
 {
     struct vial_exec_options ours = VIAL_EXEC_OPTIONS_INIT;
-    int result = TAKE_SIZED(ours, options, err);
+    int result = TAKE_SIZED(config, ours, options, err);
     if (result < 0)
         return result;
     struct string_list args = {0}, env = {0};
@@ -701,7 +756,9 @@ int vial_vm_config_add_rlimit(struct vial_vm_config *config, const char *text, s
     if (result < 0)
         return refuse_text(result, "exec.rlimits", config->rlimit_count, "resource limit", text, why,
                            "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited", err);
-    result = GROW(config, rlimits, rlimit_count, rlimit_capacity, LIMIT_STRINGS, "exec.rlimits", err);
+    result = check_free(config, err);
+    if (result == 0)
+        result = GROW(config, rlimits, rlimit_count, rlimit_capacity, LIMIT_STRINGS, "exec.rlimits", err);
     if (result < 0)
         return result;
     config->rlimits[config->rlimit_count++] = limit;
@@ -716,7 +773,9 @@ int vial_vm_config_add_exit_observer(struct vial_vm_config *config, vial_exit_ob
         error_remedy(err, "give a function");
         return result;
     }
-    int result = GROW(config, observers, observer_count, observer_capacity, LIMIT_OBSERVERS, "exit_observers", err);
+    int result = check_free(config, err);
+    if (result == 0)
+        result = GROW(config, observers, observer_count, observer_capacity, LIMIT_OBSERVERS, "exit_observers", err);
     if (result < 0)
         return result;
     config->observers[config->observer_count++] = (struct observer_config){.function = observer, .user = user};

@@ -10,6 +10,9 @@
 #include "base/limits.h"
 #include "vial/vmm.h"
 
+#include <stdatomic.h>
+#include <stddef.h>
+
 #define CONFIG_ROOT_TAG "/dev/root"
 #define CONFIG_DEFAULT_INIT "/init.krun"
 
@@ -24,7 +27,8 @@ struct machine_config {
     uint64_t memory_mib;
     uint32_t vcpus;
     uint32_t balloon_stats_interval_ms;
-    bool hyperthreading, nested_virtualization, split_irqchip, vsock, balloon, rng, metrics, inet_hijack;
+    bool hyperthreading, nested_virtualization, split_irqchip, vsock, balloon, rng, metrics, inet_hijack, huge_pages;
+    uint8_t acpi; /* enum vial_acpi, or what a caller has put there */
 };
 
 struct kernel_config {
@@ -84,6 +88,10 @@ struct console_port_config {
     void *ops_user; /* borrowed until ops.release */
 };
 
+struct serial_config {
+    int input_fd, output_fd; /* owned, or -1 */
+};
+
 struct rlimit_config {
     uint32_t resource;
     uint64_t soft, hard; /* RLIM_INFINITY: unlimited */
@@ -95,6 +103,7 @@ struct observer_config {
 };
 
 struct vial_vm_config {
+    atomic_uint references; /* the caller's, and one for each machine that was started with it */
     struct machine_config machine;
     int log_level; /* enum vial_log_level, or -1: the hook's own */
     struct kernel_config kernel;
@@ -123,6 +132,8 @@ struct vial_vm_config {
     bool has_implicit_console;
     struct console_port_config *console_ports;
     size_t console_port_count, console_port_capacity;
+    struct serial_config serials[LIMIT_SERIALS];
+    size_t serial_count;
     bool has_gpu, has_sound;
     uint32_t gpu_virgl_flags;
     uint64_t gpu_shared_memory_mib;
@@ -138,7 +149,16 @@ struct vial_vm_config {
     size_t observer_count, observer_capacity;
 };
 
+/* The first process, or NULL where the kernel is to look for it: in an initramfs. */
+static inline const char *config_init(const struct vial_vm_config *config)
+{
+    if (config->kernel.init != NULL)
+        return config->kernel.init;
+    return config->has_root ? CONFIG_DEFAULT_INIT : NULL;
+}
+
 /* Names of the enumerations as the JSON file spells them, in the enumerations' order, NULL at the end. */
+extern const char *const config_acpi[];
 extern const char *const config_kernel_formats[];
 extern const char *const config_disk_formats[]; /* from VIAL_DISK_RAW on */
 extern const char *const config_disk_caches[];
@@ -149,6 +169,9 @@ extern const struct config_net_feature {
     const char *name;
     uint32_t bit;
 } config_net_features[]; /* ends with a NULL name */
+
+/* For a machine: the configuration stays as it is until the last one lets go (vial_vm_config_free). */
+struct vial_vm_config *config_share(struct vial_vm_config *config);
 
 /* vial_vm_config_validate with the host's capacity given. */
 int config_validate(const struct vial_vm_config *config, const struct host_capacity *host, struct vial_error *err);

@@ -77,12 +77,14 @@ static json_t *dump_machine(struct dump *dump, const struct machine_config *mach
     put(dump, object, "hyperthreading", json_boolean(machine->hyperthreading));
     put(dump, object, "nested_virtualization", json_boolean(machine->nested_virtualization));
     put(dump, object, "split_irqchip", json_boolean(machine->split_irqchip));
+    put(dump, object, "huge_pages", json_boolean(machine->huge_pages));
     put(dump, object, "vsock", json_boolean(machine->vsock));
     put(dump, object, "balloon", json_boolean(machine->balloon));
     put(dump, object, "balloon_stats_interval_ms", number(machine->balloon_stats_interval_ms));
     put(dump, object, "rng", json_boolean(machine->rng));
     put(dump, object, "metrics", json_boolean(machine->metrics));
     put(dump, object, "inet_hijack", json_boolean(machine->inet_hijack));
+    put(dump, object, "acpi", choice(config_acpi, machine->acpi - VIAL_ACPI_AUTO));
     return object;
 }
 
@@ -93,15 +95,16 @@ static void put_given(struct dump *dump, json_t *object, const char *key, const 
         put(dump, object, key, text(string));
 }
 
-static json_t *dump_kernel(struct dump *dump, const struct kernel_config *kernel)
+static json_t *dump_kernel(struct dump *dump, const struct vial_vm_config *config)
 {
+    const struct kernel_config *kernel = &config->kernel;
     json_t *object = json_object();
     put_given(dump, object, "path", kernel->path);
     put(dump, object, "format", choice(config_kernel_formats, (int)kernel->format - VIAL_KERNEL_AUTO));
     put_given(dump, object, "krunfw", kernel->krunfw);
     put_given(dump, object, "initramfs", kernel->initramfs);
     put_given(dump, object, "cmdline", kernel->cmdline);
-    put(dump, object, "init", text(kernel->init != NULL ? kernel->init : CONFIG_DEFAULT_INIT));
+    put_given(dump, object, "init", config_init(config));
     return object;
 }
 
@@ -195,14 +198,27 @@ static json_t *dump_console_port(struct dump *dump, const struct console_port_co
     return object;
 }
 
+static json_t *dump_serial(struct dump *dump, const struct serial_config *serial)
+{
+    json_t *object = json_object();
+    if (serial->input_fd >= 0)
+        put(dump, object, "input_fd", json_integer(serial->input_fd));
+    if (serial->output_fd >= 0)
+        put(dump, object, "output_fd", json_integer(serial->output_fd));
+    return object;
+}
+
 static json_t *dump_console(struct dump *dump, const struct vial_vm_config *config)
 {
-    json_t *object = json_object(), *ports = json_array();
+    json_t *object = json_object(), *ports = json_array(), *serials = json_array();
     put_given(dump, object, "output", config->console_output);
     put(dump, object, "implicit", json_boolean(config->has_implicit_console));
     for (size_t i = 0; i < config->console_port_count; i++)
         append(dump, ports, dump_console_port(dump, &config->console_ports[i]));
     put(dump, object, "ports", ports);
+    for (size_t i = 0; i < config->serial_count; i++)
+        append(dump, serials, dump_serial(dump, &config->serials[i]));
+    put(dump, object, "serial", serials);
     if (config->has_gpu) {
         json_t *gpu = json_object();
         put(dump, gpu, "virgl_flags", number(config->gpu_virgl_flags));
@@ -290,7 +306,7 @@ int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, st
     put(&dump, document, "machine", dump_machine(&dump, &config->machine));
     if (config->log_level >= 0)
         put(&dump, document, "log_level", text(log_level_names[config->log_level]));
-    put(&dump, document, "kernel", dump_kernel(&dump, &config->kernel));
+    put(&dump, document, "kernel", dump_kernel(&dump, config));
     if (config->has_root)
         put(&dump, document, "root", dump_fs(&dump, &config->root));
     dump_arrays(&dump, config, document);

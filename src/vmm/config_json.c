@@ -22,8 +22,9 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const config_kernel_formats[] = {"auto",      "raw",      "elf",        "pe-gz",
-                                             "image-bz2", "image-gz", "image-zstd", NULL};
+const char *const config_acpi[] = {"auto", "on", "off", NULL};
+const char *const config_kernel_formats[] = {"auto",     "raw",        "elf",     "pe-gz", "image-bz2",
+                                             "image-gz", "image-zstd", "bzimage", NULL};
 const char *const config_disk_formats[] = {"raw", "qcow2", "vmdk", NULL};
 const char *const config_disk_caches[] = {"writeback", "unsafe", NULL};
 const char *const config_disk_syncs[] = {"full", "relaxed", "none", NULL};
@@ -47,7 +48,16 @@ const struct config_net_feature config_net_features[] = {
  * its own. A member that is not in the file keeps its default. */
 struct member {
     const char *key;
-    enum { MEMBER_OTHER, MEMBER_TEXT, MEMBER_BOOL, MEMBER_U32, MEMBER_U64, MEMBER_FD, MEMBER_CHOICE } kind;
+    enum {
+        MEMBER_OTHER,
+        MEMBER_TEXT,
+        MEMBER_BOOL,
+        MEMBER_U32,
+        MEMBER_U64,
+        MEMBER_FD,
+        MEMBER_CHOICE,
+        MEMBER_BYTE_CHOICE, /* the same in a byte */
+    } kind;
     size_t offset;
     const char *const *names; /* of a choice */
     int32_t first;            /* the value of names[0] */
@@ -55,6 +65,8 @@ struct member {
 
 #define MEMBER(type, member, how) .key = #member, .kind = (how), .offset = offsetof(struct type, member)
 #define CHOICE(type, member, words, least) MEMBER(type, member, MEMBER_CHOICE), .names = (words), .first = (least)
+#define BYTE_CHOICE(type, member, words, least)                                                                        \
+    MEMBER(type, member, MEMBER_BYTE_CHOICE), .names = (words), .first = (least)
 #define OTHER(word) .key = (word)
 
 static int read_member(const struct json_cursor *at, const struct member *member, void *target, struct vial_error *err)
@@ -84,6 +96,11 @@ static int read_member(const struct json_cursor *at, const struct member *member
         result = json_get_choice(at, member->names, &choice, err);
         if (result == 0)
             *(int32_t *)target = member->first + choice;
+        return result;
+    case MEMBER_BYTE_CHOICE:
+        result = json_get_choice(at, member->names, &choice, err);
+        if (result == 0)
+            *(uint8_t *)target = (uint8_t)(member->first + choice);
         return result;
     }
     return result;
@@ -129,12 +146,14 @@ static int read_machine(struct vial_vm_config *config, const struct json_cursor 
         {MEMBER(vial_machine_options, hyperthreading, MEMBER_BOOL)},
         {MEMBER(vial_machine_options, nested_virtualization, MEMBER_BOOL)},
         {MEMBER(vial_machine_options, split_irqchip, MEMBER_BOOL)},
+        {MEMBER(vial_machine_options, huge_pages, MEMBER_BOOL)},
         {MEMBER(vial_machine_options, vsock, MEMBER_BOOL)},
         {MEMBER(vial_machine_options, balloon, MEMBER_BOOL)},
         {OTHER("balloon_stats_interval_ms")}, /* null is a way to say none */
         {MEMBER(vial_machine_options, rng, MEMBER_BOOL)},
         {MEMBER(vial_machine_options, metrics, MEMBER_BOOL)},
         {MEMBER(vial_machine_options, inet_hijack, MEMBER_BOOL)},
+        {BYTE_CHOICE(vial_machine_options, acpi, config_acpi, VIAL_ACPI_AUTO)},
         {.key = NULL},
     };
     static const struct member interval_member = {MEMBER(vial_machine_options, balloon_stats_interval_ms, MEMBER_U32)};
@@ -346,6 +365,18 @@ static int read_one_console_port(struct vial_vm_config *config, const struct jso
     return vial_vm_config_add_console_port(config, &port, err);
 }
 
+static int read_one_serial(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
+{
+    static const struct member members[] = {
+        {MEMBER(vial_serial_options, input_fd, MEMBER_FD)},
+        {MEMBER(vial_serial_options, output_fd, MEMBER_FD)},
+        {.key = NULL},
+    };
+    struct vial_serial_options serial = VIAL_SERIAL_OPTIONS_INIT;
+    int result = read_object(at, members, &serial, err);
+    return result == 0 ? vial_vm_config_add_serial(config, &serial, err) : result;
+}
+
 /* Reads each element of an array with `reader`. */
 static int read_array(struct vial_vm_config *config, const struct json_cursor *at, const char *key, size_t max_count,
                       section_reader *reader, struct vial_error *err)
@@ -380,6 +411,7 @@ static int read_console(struct vial_vm_config *config, const struct json_cursor 
         {MEMBER(vial_console_options, output, MEMBER_TEXT)},
         {MEMBER(vial_console_options, implicit, MEMBER_BOOL)},
         {OTHER("ports")},
+        {OTHER("serial")},
         {OTHER("gpu")},
         {OTHER("sound")},
         {.key = NULL},
@@ -392,6 +424,8 @@ static int read_console(struct vial_vm_config *config, const struct json_cursor 
         result = vial_vm_config_set_console(config, &console, err);
     if (result == 0)
         result = read_array(config, at, "ports", LIMIT_DEVICES, read_one_console_port, err);
+    if (result == 0)
+        result = read_array(config, at, "serial", LIMIT_SERIALS, read_one_serial, err);
     if (result == 0 && json_member(at, "gpu", &member))
         result = read_gpu(config, &member, err);
     if (result == 0 && json_member(at, "sound", &member))

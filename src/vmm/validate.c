@@ -52,6 +52,9 @@ static int check_machine(const struct machine_config *machine, const struct host
     if (machine->memory_mib > most)
         return refuse(err, VIAL_ERROR_OUT_OF_RANGE, "machine.memory_mib", text, remedy,
                       "%s MiB are more than the %" PRIu64 " MiB that this host can give", text, most);
+    if (machine->acpi > VIAL_ACPI_OFF)
+        return refuse_number(err, VIAL_ERROR_INVALID, "machine.acpi", machine->acpi, "use a value of enum vial_acpi",
+                             "it does not say whether there is ACPI");
     return 0;
 }
 
@@ -84,7 +87,7 @@ static int check_cmdline(const char *cmdline, struct vial_error *err)
 
 static int check_kernel_format(const struct kernel_config *kernel, struct vial_error *err)
 {
-    if (kernel->format < VIAL_KERNEL_AUTO || kernel->format > VIAL_KERNEL_IMAGE_ZSTD)
+    if (kernel->format < VIAL_KERNEL_AUTO || kernel->format > VIAL_KERNEL_BZIMAGE)
         return refuse_number(err, VIAL_ERROR_INVALID, "kernel.format", kernel->format,
                              "use a value of enum vial_kernel_format", "it is not a kernel format");
     if (kernel->format != VIAL_KERNEL_AUTO)
@@ -94,9 +97,10 @@ static int check_kernel_format(const struct kernel_config *kernel, struct vial_e
     const char *why = NULL;
     int result = fd < 0 ? -errno : kernel_format_detect(fd, &format, &why);
     if (result == -EINVAL && why != NULL)
-        return refuse(err, VIAL_ERROR_INVALID, "kernel.format", kernel->path,
-                      "name the format (raw, elf, pe-gz, image-bz2, image-gz, image-zstd), or give another image",
-                      "the format of %s cannot be told: %s", error_short(kernel->path).text, why);
+        return refuse(
+            err, VIAL_ERROR_INVALID, "kernel.format", kernel->path,
+            "name the format (raw, elf, pe-gz, image-bz2, image-gz, image-zstd, bzimage), or give another image",
+            "the format of %s cannot be told: %s", error_short(kernel->path).text, why);
     if (result < 0) {
         error_set_os(err, VIAL_PHASE_VALIDATE, result, "cannot read %s", error_short(kernel->path).text);
         error_field(err, "kernel.path");

@@ -67,7 +67,7 @@ TEST(the_line_is_never_longer_than_the_kernel_takes)
     for (unsigned i = 0; i < 200; i++)
         cmdline_add_device(&line, 0xd0000000 + 4096 * i, 4096, i);
     CHECK_INT(cmdline_finish(&line, &text, &err), -E2BIG);
-    CHECK_TEXT(err.remedy, "append less, or use fewer devices");
+    CHECK_TEXT(err.remedy, "append less, use fewer devices, or tell of them by ACPI (machine.acpi)");
 }
 
 TEST(the_line_survives_no_memory)
@@ -96,7 +96,7 @@ struct image {
 
 static struct memory *memory;
 static struct boot_image loaded;
-static const char *why;
+static struct boot_reason reason;
 
 /* One segment of 64 bytes at 16 MiB, zeroed up to a page, and a PVH note. */
 static struct image make_image(void)
@@ -135,9 +135,9 @@ static int load_bytes(const void *bytes, size_t length)
     memory_free(memory);
     if (memory_new(32 << 20, false, &memory) < 0)
         abort();
-    why = NULL;
+    reason = (struct boot_reason){0};
     loaded = (struct boot_image){0};
-    return elf_load(fd, memory, &loaded, &why);
+    return elf_load(fd, memory, &loaded, &reason);
 }
 
 static int load(const struct image *image)
@@ -167,12 +167,12 @@ TEST(an_image_is_loaded_and_its_entry_found)
     forget();
 }
 
-#define REFUSED(change, reason)                                                                                        \
+#define REFUSED(change, expected)                                                                                      \
     do {                                                                                                               \
         struct image image = make_image();                                                                             \
         change;                                                                                                        \
         CHECK_INT(load(&image), -EINVAL);                                                                              \
-        CHECK_TEXT(why, reason);                                                                                       \
+        CHECK_TEXT(reason.text, expected);                                                                             \
         CHECK_INT(loaded.end, 0);                                                                                      \
     } while (0)
 
@@ -191,9 +191,15 @@ TEST(broken_images_are_refused_with_a_reason)
     REFUSED(image.segments[0].p_filesz = 4097, "a segment has more bytes in the file than in memory");
     REFUSED(image.segments[0].p_filesz = image.segments[0].p_memsz, "it is truncated");
     REFUSED(image.segments[0].p_paddr = 0, "a segment lies below 1 MiB, where the boot protocols have their tables");
-    REFUSED(image.segments[0].p_paddr = 32 << 20, "a segment does not fit into the machine's memory");
-    REFUSED(image.segments[0].p_paddr = UINT64_MAX - 100, "a segment does not fit into the machine's memory");
-    REFUSED(image.segments[0].p_memsz = UINT64_MAX, "a segment does not fit into the machine's memory");
+    REFUSED(image.segments[0].p_paddr = 32 << 20, "it needs 33 MiB of memory, and the machine has 32");
+    REFUSED(image.segments[0].p_memsz = 17 << 20, "it needs 33 MiB of memory, and the machine has 32");
+    REFUSED(image.segments[0].p_memsz = (UINT64_C(16) << 20) + 1, "it needs 33 MiB of memory, and the machine has 32");
+    REFUSED(image.segments[0].p_paddr = UINT64_C(0xd0000000),
+            "it would reach up to 0xd0001000, where the machine has no memory for it");
+    REFUSED(image.segments[0].p_paddr = UINT64_MAX - 100, "a segment reaches beyond the end of all addresses");
+    REFUSED(image.segments[0].p_memsz = UINT64_MAX, "a segment reaches beyond the end of all addresses");
+    REFUSED(image.segments[1] = image.segments[0], "two of its segments overlap");
+    REFUSED((image.segments[1] = image.segments[0], image.segments[1].p_paddr -= 4095), "two of its segments overlap");
     REFUSED(image.segments[0].p_type = PT_NULL, "it has nothing to load");
     REFUSED(image.note.entry = 0x2000000, "its entry point lies outside of what it loads");
     REFUSED(image.note.entry = 0x1000040, "its entry point lies outside of what it loads"); /* in the zeroed part */
@@ -223,8 +229,80 @@ TEST(every_truncation_is_refused)
     struct image image = make_image();
     for (size_t length = 0; length < sizeof(image); length += 11) {
         CHECK_INT(load_bytes(&image, length), -EINVAL);
-        CHECK_TEXT(why, "it is truncated");
+        CHECK_TEXT(reason.text, "it is truncated");
     }
+    forget();
+}
+
+/* The file in pages: headers, then a segment whose bytes begin and end in the middle of a page. */
+enum { segment_begin = 4096 + 100, segment_bytes = 3 * 4096, pages_bytes = 6 * 4096 };
+
+static void make_pages(uint8_t bytes[pages_bytes], uint64_t address)
+{
+    struct image image = make_image();
+    image.segments[0].p_offset = segment_begin;
+    image.segments[0].p_paddr = address;
+    image.segments[0].p_filesz = segment_bytes;
+    image.segments[0].p_memsz = segment_bytes + 8192;
+    image.note.entry = (uint32_t)address;
+    memset(bytes, 0xee, pages_bytes); /* what lies around the segment must not get into memory */
+    memcpy(bytes, &image, sizeof(image));
+    for (size_t i = 0; i < segment_bytes; i++)
+        bytes[segment_begin + i] = (uint8_t)(1 + i % 251);
+}
+
+static bool is_zero(uint64_t address, size_t length)
+{
+    const uint8_t *bytes = memory_span(memory, address, length);
+    for (size_t i = 0; i < length; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
+/* Whether that page is a view of another file than the memory's own, which stays empty there. */
+static bool is_view(uint64_t address)
+{
+    uint8_t byte = 0xff;
+    return pread(memory_region(memory, 0)->fd, &byte, 1, (off_t)address) == 1 && byte == 0 && !is_zero(address, 1);
+}
+
+TEST(whole_pages_are_mapped_and_ragged_ends_read)
+{
+    static uint8_t bytes[pages_bytes];
+    const uint64_t address = 0x1000000 + 100;
+    make_pages(bytes, address);
+    CHECK_INT(load_bytes(bytes, sizeof(bytes)), 0);
+    CHECK(memcmp(memory_span(memory, address, segment_bytes), bytes + segment_begin, segment_bytes) == 0);
+    CHECK(is_zero(0x1000000, 100));
+    CHECK(is_zero(address + segment_bytes, 8192));
+    CHECK(!is_view(0x1000000 + 100));
+    CHECK(is_view(0x1001000) && is_view(0x1002000));
+    CHECK(!is_view(0x1003000));
+    forget();
+}
+
+TEST(what_does_not_line_up_is_read)
+{
+    static uint8_t bytes[pages_bytes];
+    const uint64_t address = 0x1000000 + 101;
+    make_pages(bytes, address);
+    CHECK_INT(load_bytes(bytes, sizeof(bytes)), 0);
+    CHECK(memcmp(memory_span(memory, address, segment_bytes), bytes + segment_begin, segment_bytes) == 0);
+    CHECK(is_zero(0x1000000, 101) && is_zero(address + segment_bytes, 8192));
+    CHECK(!is_view(0x1001000));
+    forget();
+}
+
+TEST(a_view_never_reaches_beyond_the_file)
+{
+    static uint8_t bytes[pages_bytes];
+    make_pages(bytes, 0x1000000 + 100);
+    for (size_t length = segment_begin; length < segment_begin + segment_bytes; length += 1000) {
+        CHECK_INT(load_bytes(bytes, length), -EINVAL);
+        CHECK_TEXT(reason.text, "it is truncated");
+    }
+    CHECK_INT(load_bytes(bytes, segment_begin + segment_bytes), 0);
     forget();
 }
 
@@ -235,7 +313,7 @@ TEST(loading_survives_no_memory)
     if (memory_new(32 << 20, false, &memory) < 0)
         abort();
     FOR_EACH_FAULT
-    CHECK_INT(elf_load(fd, memory, &loaded, &why), fault_was_hit() ? -ENOMEM : 0);
+    CHECK_INT(elf_load(fd, memory, &loaded, &reason), fault_was_hit() ? -ENOMEM : 0);
     forget();
 }
 
@@ -247,7 +325,7 @@ TEST(the_projects_own_kernel_loads)
     auto_close int fd = open(path.text, O_RDONLY);
     if (memory_new(64 << 20, false, &memory) < 0)
         abort();
-    CHECK_INT(elf_load(fd, memory, &loaded, &why), 0);
+    CHECK_INT(elf_load(fd, memory, &loaded, &reason), 0);
     CHECK_INT(loaded.protocol, BOOT_PVH);
     CHECK(loaded.begin >= 0x1000000 && loaded.end > loaded.begin + (4 << 20));
     forget();

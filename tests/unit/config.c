@@ -32,6 +32,7 @@ TEST(defaults)
     CHECK(machine->balloon && machine->rng && machine->metrics && config->has_implicit_console);
     CHECK(!machine->hyperthreading && !machine->nested_virtualization && !machine->split_irqchip && !machine->vsock);
     CHECK(!machine->inet_hijack && !config->has_root && config->log_level == -1);
+    CHECK_INT(machine->acpi, VIAL_ACPI_AUTO);
     vial_vm_config_free(config);
     CHECK(vial_vm_config_free(NULL) == NULL);
 }
@@ -45,6 +46,7 @@ TEST(init_macros_put_each_default_into_its_member)
     struct vial_console_options console = VIAL_CONSOLE_OPTIONS_INIT;
     CHECK(machine.size == sizeof(machine) && machine.vcpus == 1 && machine.memory_mib == 512);
     CHECK(machine.balloon && machine.rng && machine.metrics && !machine.vsock && !machine.inet_hijack);
+    CHECK(machine.acpi == VIAL_ACPI_AUTO && offsetof(struct vial_machine_options, acpi) == 33);
     CHECK(disk.format == VIAL_DISK_UNSET && disk.sync == VIAL_DISK_SYNC_FULL && disk.cache == VIAL_DISK_WRITEBACK);
     CHECK(net.fd == -1 && !net.has_mac && net.kind == 0);
     CHECK(port.input_fd == -1 && port.output_fd == -1 && port.tty_fd == -1);
@@ -77,7 +79,7 @@ TEST(structs_of_other_versions)
     older.size = SIZE_MAX; /* never initialised */
     CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
     struct vial_machine_options later = VIAL_MACHINE_OPTIONS_INIT;
-    later.reserved[7] = 1; /* a member of a newer header, in bytes that this one has */
+    later.reserved[5] = 1; /* a member of a newer header, in bytes that this one has */
     CHECK_INT(vial_vm_config_set_machine(config, &later, &err), -E2BIG);
     older.size = 0;
     CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
@@ -242,7 +244,7 @@ static const char everything[] =
     "{\"machine\": {\"vcpus\": 2, \"memory_mib\": 1024, \"hyperthreading\": true, \"nested_virtualization\": true,"
     " \"split_irqchip\": true, \"vsock\": true, \"balloon\": false, \"balloon_stats_interval_ms\": null, \"rng\": "
     "false,"
-    " \"metrics\": false, \"inet_hijack\": true},"
+    " \"metrics\": false, \"inet_hijack\": true, \"acpi\": \"off\"},"
     " \"log_level\": \"debug\","
     " \"kernel\": {\"path\": \"k\", \"format\": \"elf\", \"initramfs\": \"i\", \"cmdline\": \"quiet\", \"init\": "
     "\"/sbin/init\"},"
@@ -268,6 +270,7 @@ TEST(json_says_everything)
     CHECK_INT(vial_vm_config_load_text(everything, sizeof(everything) - 1, &config, &err), 0);
     CHECK(config->machine.vcpus == 2 && config->machine.memory_mib == 1024 && config->machine.split_irqchip);
     CHECK(!config->machine.balloon && config->machine.balloon_stats_interval_ms == 0 && config->machine.inet_hijack);
+    CHECK_INT(config->machine.acpi, VIAL_ACPI_OFF);
     CHECK(config->log_level == VIAL_LOG_DEBUG && config->kernel.format == VIAL_KERNEL_ELF);
     CHECK_TEXT(config->kernel.cmdline, "quiet");
     CHECK(config->root.read_only && config->root.dax_window_mib == 64 && config->fs_count == 2);
@@ -311,6 +314,7 @@ TEST(a_dump_reads_back_as_itself)
     first = dump_without_descriptors(config);
     second = dump_without_descriptors(again);
     CHECK(strstr(first, "\"input_fd\": ") != NULL);
+    CHECK(strstr(first, "\"acpi\": \"off\"") != NULL);
     CHECK_TEXT(second, first);
     vial_vm_config_free(config);
     vial_vm_config_free(again);
@@ -385,4 +389,42 @@ TEST(everything_survives_no_memory)
 {
     FOR_EACH_FAULT
     try_everything();
+}
+
+TEST(serial_ports)
+{
+    struct vial_vm_config *config = NULL;
+    struct vial_serial_options serial = VIAL_SERIAL_OPTIONS_INIT;
+    CHECK_INT(vial_vm_config_new(&config, &err), 0);
+    serial.output_fd = 1;
+    for (int i = 0; i < LIMIT_SERIALS; i++)
+        CHECK_INT(vial_vm_config_add_serial(config, &serial, &err), 0);
+    CHECK(config->serials[0].input_fd == -1 && config->serials[0].output_fd > 2);
+    CHECK_INT(vial_vm_config_add_serial(config, &serial, &err), -E2BIG);
+    CHECK_TEXT(err.field, "console.serial");
+    config->serial_count--; /* the last one's descriptor is closed by hand */
+    close(config->serials[LIMIT_SERIALS - 1].output_fd);
+    serial.input_fd = 1000000;
+    CHECK_INT(vial_vm_config_add_serial(config, &serial, &err), -EINVAL);
+    CHECK_TEXT(err.field, "console.serial[3].input_fd");
+    CHECK_INT(config->serial_count, LIMIT_SERIALS - 1);
+    vial_vm_config_free(config);
+}
+
+TEST(serial_ports_in_a_file)
+{
+    struct vial_vm_config *config = NULL;
+    char *dump = NULL;
+    static const char text[] = "{\"machine\": {\"huge_pages\": true}, \"console\": {\"serial\": [{\"output_fd\": 1}, "
+                               "{\"input_fd\": 1, \"output_fd\": 2}]}}";
+    CHECK_INT(vial_vm_config_load_text(text, strlen(text), &config, &err), 0);
+    CHECK_INT(config->serial_count, 2);
+    CHECK(config->machine.huge_pages && config->serials[1].input_fd > 2);
+    CHECK_INT(vial_vm_config_dump(config, &dump, &err), 0);
+    CHECK(strstr(dump, "\"huge_pages\": true") != NULL && strstr(dump, "\"serial\"") != NULL);
+    free(dump);
+    vial_vm_config_free(config);
+    static const char wrong[] = "{\"console\": {\"serial\": [{\"fd\": 1}]}}";
+    CHECK_INT(vial_vm_config_load_text(wrong, strlen(wrong), &config, &err), -EINVAL);
+    CHECK_TEXT(err.field, "console.serial[0].fd");
 }

@@ -102,6 +102,8 @@ TEST(machine)
          "true", "3 vCPUs cannot be shown as pairs of threads", "give an even number of vCPUs"},
         {"{\"machine\": {\"vcpus\": 4294967296}}", VIAL_ERROR_OUT_OF_RANGE, "machine.vcpus", "4294967296",
          "4294967296 is not between 0 and 4294967295", "give a whole number from 0 to 4294967295"},
+        {"{\"machine\": {\"acpi\": \"of\"}}", VIAL_ERROR_INVALID, "machine.acpi", "of",
+         "\"of\" is not one of auto, on or off", "did you mean \"on\"?"},
     };
     check_refusals(refusals, array_length(refusals));
 }
@@ -117,11 +119,12 @@ TEST(kernel)
          "root is not a regular file", "give the path of a regular file"},
         {"{\"kernel\": {\"path\": \"kernel.unknown\"}}", VIAL_ERROR_INVALID, "kernel.format", "kernel.unknown",
          "the format of kernel.unknown cannot be told: it carries no mark of a known format",
-         "name the format (raw, elf, pe-gz, image-bz2, image-gz, image-zstd), or give another image"},
+         "name the format (raw, elf, pe-gz, image-bz2, image-gz, image-zstd, bzimage), or give another image"},
         {"{\"kernel\": {\"format\": \"elf\"}}", VIAL_ERROR_MISSING, "kernel.path", "",
          "a kernel format is given, but no kernel", "give kernel.path, or leave kernel.format out"},
         {"{\"kernel\": {\"path\": \"file\", \"format\": \"elv\"}}", VIAL_ERROR_INVALID, "kernel.format", "elv",
-         "\"elv\" is not one of auto, raw, elf, pe-gz, image-bz2, image-gz or image-zstd", "did you mean \"elf\"?"},
+         "\"elv\" is not one of auto, raw, elf, pe-gz, image-bz2, image-gz, image-zstd or bzimage",
+         "did you mean \"elf\"?"},
         {"{\"kernel\": {\"path\": \"kernel.elf\", \"krunfw\": \"file\"}}", VIAL_ERROR_CONFLICT, "kernel.krunfw", "file",
          "the kernel is given twice, as a file and inside a libkrunfw", "give one of kernel.path and kernel.krunfw"},
         {"{\"kernel\": {\"krunfw\": \"gone\"}}", VIAL_ERROR_NOT_FOUND, "kernel.krunfw", "gone", "gone does not exist",
@@ -591,6 +594,7 @@ TEST(what_only_programs_can_say_too_large)
 
 TEST(numbers_outside_their_enumerations)
 {
+    struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
     struct vial_vm_config *config = config_new();
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
     struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
@@ -610,6 +614,10 @@ TEST(numbers_outside_their_enumerations)
     port.kind = 9;
     CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
     expect(config, "console.ports[0].kind", "it is not a kind of console port");
+    config = config_new();
+    machine.acpi = 3;
+    CHECK_INT(vial_vm_config_set_machine(config, &machine, &err), 0);
+    expect(config, "machine.acpi", "it does not say whether there is ACPI");
     config = config_new();
     kernel.path = "/proc/self/exe";
     kernel.format = 9;
