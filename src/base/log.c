@@ -10,6 +10,9 @@
  *     log_write:  lock, copy, in_flight[generation]++, unlock ──> hook ──> lock, in_flight--, unlock
  *     set_hook:   lock, replace, generation++, wait for in_flight[old] == 0, unlock
  *
+ * A machine may wish for a level of its own while it lives; the most verbose wish then takes the place of the hook's
+ * level, for whatever logs in this process.
+ *
  * A hook that logs would call itself; a thread-local flag drops such events.
  *
  * Invariants: (1) with the level off no lock is taken and no field is evaluated. (2) a record is one line: details hold
@@ -39,6 +42,8 @@
 enum { details_bytes = 1024, line_bytes = 1280 };
 
 static atomic_int current_level = VIAL_LOG_OFF;
+static int hook_level = VIAL_LOG_OFF; /* these two guarded by hook_lock */
+static unsigned wishes[VIAL_LOG_TRACE + 1];
 static pthread_mutex_t set_lock = PTHREAD_MUTEX_INITIALIZER;  /* one setter at a time; taken first */
 static pthread_mutex_t hook_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next five */
 static pthread_cond_t hook_is_idle = PTHREAD_COND_INITIALIZER;
@@ -61,6 +66,37 @@ int log_level_from_name(const char *name, enum vial_log_level *ret_level)
     return -EINVAL;
 }
 
+/* With hook_lock held. The most verbose wish counts, and where there is none, the hook's own level. */
+static void update_level(void)
+{
+    int level = hook_level;
+    for (int i = VIAL_LOG_OFF; i <= VIAL_LOG_TRACE; i++)
+        if (wishes[i] > 0)
+            level = i;
+    /* Relaxed: the level only says whether to look; the lock orders the hook itself. */
+    atomic_store_explicit(&current_level, current_hook != NULL ? level : VIAL_LOG_OFF, memory_order_relaxed);
+}
+
+static void change_wish(int level, int by)
+{
+    if (level < VIAL_LOG_OFF || level > VIAL_LOG_TRACE)
+        return;
+    pthread_mutex_lock(&hook_lock);
+    wishes[level] += (unsigned)by;
+    update_level();
+    pthread_mutex_unlock(&hook_lock);
+}
+
+void log_wish_level(int level)
+{
+    change_wish(level, 1);
+}
+
+void log_drop_wish(int level)
+{
+    change_wish(level, -1);
+}
+
 int vial_log_set_hook(vial_log_hook hook, void *user, int level)
 {
     if (level < VIAL_LOG_OFF || level > VIAL_LOG_TRACE)
@@ -71,8 +107,8 @@ int vial_log_set_hook(vial_log_hook hook, void *user, int level)
     pthread_mutex_lock(&hook_lock);
     current_hook = hook;
     current_user = user;
-    /* Relaxed: the level only says whether to look; the lock orders the hook itself. */
-    atomic_store_explicit(&current_level, hook != NULL ? level : VIAL_LOG_OFF, memory_order_relaxed);
+    hook_level = level;
+    update_level();
     unsigned old = generation++ % 2;
     while (in_flight[old] > 0)
         pthread_cond_wait(&hook_is_idle, &hook_lock);

@@ -59,6 +59,10 @@ void log_write(enum vial_log_level level, const char *event, const struct log_fi
 #define log_debug(event, ...) log_event(VIAL_LOG_DEBUG, event, ##__VA_ARGS__)
 #define log_trace(event, ...) log_event(VIAL_LOG_TRACE, event, ##__VA_ARGS__)
 
+/* Asks for this level instead of the hook's own, until the wish is dropped; a negative level is no wish. */
+void log_wish_level(int level);
+void log_drop_wish(int level);
+
 /* Level names for command lines and files: 0 or -EINVAL. */
 int log_level_from_name(const char *name, enum vial_log_level *ret_level);
 extern const char *const log_level_names[]; /* by level, then NULL */

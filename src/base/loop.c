@@ -2,10 +2,10 @@
 /* An event loop: descriptors, timers and signals on one thread.
  *
  * One epoll instance waits for everything. Timers share one timerfd, armed for the earliest deadline of a binary heap;
- * signals share one signalfd; both are made when they are first wanted. A stop arrives on an eventfd, which wakes the loop from anywhere, and is nothing else:
- * whoever sent it has no part in the loop's memory afterwards. epoll hands out events in batches, and a function may
- * free a source that stands later in the same batch: a freed source is therefore marked dead, skipped, and its memory
- * returned only after the batch.
+ * signals share one signalfd; both are made when they are first wanted. A stop arrives on an eventfd, which wakes the
+ * loop from anywhere, and is nothing else: whoever sent it has no part in the loop's memory afterwards. epoll hands out
+ * events in batches, and a function may free a source that stands later in the same batch: a freed source is therefore
+ * marked dead, skipped, and its memory returned only after the batch.
  *
  *     loop_run:  wait ──> stop asked for? return ──> for each event: dead? skip : call ──> bury the dead ──> wait
  *

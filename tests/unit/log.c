@@ -271,3 +271,31 @@ TEST(level_names)
     CHECK_INT(level, VIAL_LOG_TRACE);
     CHECK_INT(log_level_from_name("loud", &level), -EINVAL);
 }
+
+static void ignore_record(void *user, const struct vial_log_record *record)
+{
+    (void)user, (void)record;
+}
+
+TEST(the_most_verbose_wish_takes_the_hooks_place)
+{
+    CHECK_INT(vial_log_set_hook(ignore_record, NULL, VIAL_LOG_WARN), 0);
+    log_wish_level(-1); /* none */
+    CHECK(log_is_enabled(VIAL_LOG_WARN) && !log_is_enabled(VIAL_LOG_INFO));
+    log_wish_level(VIAL_LOG_ERROR);
+    CHECK(!log_is_enabled(VIAL_LOG_WARN));
+    log_wish_level(VIAL_LOG_DEBUG);
+    log_wish_level(VIAL_LOG_DEBUG);
+    CHECK(log_is_enabled(VIAL_LOG_DEBUG) && !log_is_enabled(VIAL_LOG_TRACE));
+    log_drop_wish(VIAL_LOG_DEBUG);
+    CHECK(log_is_enabled(VIAL_LOG_DEBUG));
+    log_drop_wish(VIAL_LOG_DEBUG);
+    CHECK(log_is_enabled(VIAL_LOG_ERROR) && !log_is_enabled(VIAL_LOG_WARN));
+    log_drop_wish(VIAL_LOG_ERROR);
+    log_drop_wish(-1);
+    CHECK(log_is_enabled(VIAL_LOG_WARN) && !log_is_enabled(VIAL_LOG_INFO));
+    log_wish_level(VIAL_LOG_TRACE);
+    CHECK_INT(vial_log_set_hook(NULL, NULL, VIAL_LOG_OFF), 0);
+    CHECK(!log_is_enabled(VIAL_LOG_ERROR)); /* nobody listens */
+    log_drop_wish(VIAL_LOG_TRACE);
+}
