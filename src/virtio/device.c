@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A virtio device, whatever carries it to the driver.
  *
- * A device runs on a thread of its own, in an event loop. What comes to it from elsewhere comes in two ways: kicks, each
- * an eventfd that the loop watches, and calls (start, stop, anything of virtio_device_run), which the loop's thread
- * executes while the caller waits. So a queue is touched by one thread only, and when a reset returns, the device is
- * known to have let go.
+ * A device runs on a thread of its own, in an event loop. What comes to it from elsewhere comes in two ways: kicks,
+ * each an eventfd that the loop watches, and calls (start, stop, anything of virtio_device_run), which the loop's
+ * thread executes while the caller waits. So a queue is touched by one thread only, and when a reset returns, the
+ * device is known to have let go.
  *
  *     vCPU or socket thread                      device's thread
  *     ─────────────────────                      ────────────────────────────────
@@ -15,12 +15,13 @@
  * Kick eventfds are watched edge-triggered: every write to one is a new edge, so none is lost and none needs a read.
  *
  * The configuration space is plain memory behind a lock. The driver reads it from its own threads; a change by the
- * device counts its generation up, so that a driver can tell when two reads belong together (virtio 1.2, 2.5.1).
+ * device counts its generation up, so that a driver can tell when two reads belong together (virtio 1.2, 2.5.1). A
+ * change that falls between a driver's first read and its DRIVER_OK is told at DRIVER_OK: nobody else would tell it.
  *
  * Invariants: (1) queues, and the state of the device, are touched on the device's thread only, or before it was
  * launched. (2) serve is called only while the device is started and not broken. (3) after virtio_device_stop returns,
- * no guest memory is touched. (4) a turn takes no more chains from a queue than the queue has places, so calls are
- * answered whatever the driver does.
+ * no guest memory is touched. (4) between two calls of serve no more chains are taken from a queue than it has places,
+ * in whatever function, so calls are answered whatever the driver does.
  *
  * Trust: queue contents, layouts and configuration writes come from a hostile driver; layouts are checked by
  * queue_start, chains by queue_pop, configuration writes by their place here and by their value in the device.
@@ -48,8 +49,7 @@ struct device_queue {
     struct queue *queue;        /* owned */
     int kick_fd;                /* owned */
     struct loop_source *source; /* the loop's */
-    unsigned turn_left;         /* chains that this turn may still take */
-    bool is_in_turn;
+    unsigned turn_left;         /* chains that may be taken until serve is called again */
 };
 
 /* The device whose thread this is. */
@@ -78,6 +78,8 @@ struct virtio_device {
 
     uint8_t config[VIRTIO_MOST_CONFIG_BYTES];
     uint32_t config_bytes, writable_offset, writable_bytes, generation;
+    bool was_config_read;   /* by the driver, */
+    bool is_config_overdue; /* and then changed, before the driver could be told */
     struct virtio_window windows[VIRTIO_MOST_WINDOWS];
     unsigned window_count;
     atomic_uint_fast64_t faults;
@@ -95,10 +97,8 @@ static void handle_kick(void *user, uint32_t what)
     if (!virtio_is_ready(own->device, own->index))
         return;
     own->turn_left = own->most_entries;
-    own->is_in_turn = true;
     queue_disable_kicks(own->queue);
     own->device->ops->serve(own->device->state, own->index);
-    own->is_in_turn = false;
 }
 
 static void handle_job(void *user, uint32_t what)
@@ -137,7 +137,7 @@ static void signal_fd(int fd)
 
 void virtio_device_run(struct virtio_device *device, virtio_function function, void *argument)
 {
-    if (!device->is_launched || current_device == device) {
+    if (current_device == device || !device->is_launched) {
         function(device->state, argument);
         return;
     }
@@ -145,7 +145,7 @@ void virtio_device_run(struct virtio_device *device, virtio_function function, v
     pthread_mutex_lock(&device->lock);
     while (device->job != NULL) /* another caller's */
         pthread_cond_wait(&device->job_changed, &device->lock);
-    device->job = &job;
+    device->job = &job; /* cppcheck-suppress autoVariables ; taken back before we return */
     signal_fd(device->job_fd);
     while (!job.is_done)
         pthread_cond_wait(&device->job_changed, &device->lock);
@@ -241,6 +241,7 @@ struct virtio_device *virtio_device_free(struct virtio_device *device)
 {
     if (device == NULL)
         return NULL;
+    assert(current_device != device); /* it would wait for itself */
     virtio_device_stop(device);
     if (device->is_launched) {
         loop_stop(device->loop);
@@ -269,20 +270,39 @@ struct start_request {
     int result;
 };
 
+static void tell_config_changed(struct virtio_device *device)
+{
+    if (device->is_started && !device->is_broken && device->transport_ops != NULL)
+        device->transport_ops->config_changed(device->transport);
+}
+
 static void stop_queues(struct virtio_device *device)
 {
     for (unsigned i = 0; i < device->queue_count; i++)
         queue_stop(device->queues[i].queue);
 }
 
+static void tell_overdue_config(struct virtio_device *device)
+{
+    pthread_mutex_lock(&device->lock);
+    bool is_overdue = device->is_config_overdue;
+    device->is_config_overdue = false;
+    pthread_mutex_unlock(&device->lock);
+    if (is_overdue)
+        tell_config_changed(device);
+}
+
 static void start_here(void *state, void *argument)
 {
     struct start_request *request = argument;
     struct virtio_device *device = request->device;
+    assert(!device->is_started);
     request->result = 0;
-    for (unsigned i = 0; i < device->queue_count && request->result == 0; i++)
+    for (unsigned i = 0; i < device->queue_count && request->result == 0; i++) {
+        device->queues[i].turn_left = device->queues[i].most_entries;
         if (request->layouts[i].entries != 0)
             request->result = queue_start(device->queues[i].queue, request->memory, &request->layouts[i]);
+    }
     if (request->result < 0) {
         stop_queues(device);
         return;
@@ -291,6 +311,7 @@ static void start_here(void *state, void *argument)
     device->is_started = true;
     if (device->ops->start != NULL)
         device->ops->start(state, request->features);
+    tell_overdue_config(device);
     /* The driver may have filled its queues, and even kicked, before it said that it was ready. */
     for (unsigned i = 0; i < device->queue_count; i++)
         if (virtio_is_ready(device, i))
@@ -306,7 +327,6 @@ int virtio_device_start(struct virtio_device *device, const struct memory *memor
         .features = features,
         .layouts = layouts,
     };
-    assert(!device->is_started || device->is_launched);
     virtio_device_run(device, start_here, &request);
     return request.result;
 }
@@ -314,6 +334,9 @@ int virtio_device_start(struct virtio_device *device, const struct memory *memor
 static void stop_here(void *state, void *argument)
 {
     struct virtio_device *device = argument;
+    pthread_mutex_lock(&device->lock);
+    device->was_config_read = device->is_config_overdue = false; /* the next driver reads it anew */
+    pthread_mutex_unlock(&device->lock);
     if (!device->is_started)
         return;
     if (device->ops->stop != NULL)
@@ -360,6 +383,14 @@ int virtio_device_kick_fd(const struct virtio_device *device, unsigned queue)
     return device->queues[queue].kick_fd;
 }
 
+void virtio_device_blame(struct virtio_device *device, const char *why)
+{
+    uint64_t faults = 1 + atomic_fetch_add_explicit(&device->faults, 1, memory_order_relaxed);
+    if ((faults & (faults - 1)) == 0) /* a driver that does it in a loop does not fill the log: 1st, 2nd, 4th, 8th … */
+        log_warn("virtio.driver_fault", LOG_TEXT("device", device->ops->name), LOG_TEXT("why", why),
+                 LOG_UINT("count", faults));
+}
+
 uint64_t virtio_device_faults(const struct virtio_device *device)
 {
     return atomic_load_explicit(&device->faults, memory_order_relaxed);
@@ -390,6 +421,7 @@ void virtio_device_read_config(struct virtio_device *device, uint32_t offset, vo
         length = device->config_bytes - offset;
     pthread_mutex_lock(&device->lock);
     memcpy(bytes, device->config + offset, length);
+    device->was_config_read = true;
     pthread_mutex_unlock(&device->lock);
 }
 
@@ -432,9 +464,9 @@ void virtio_set_config(struct virtio_device *device, uint32_t offset, const void
     pthread_mutex_lock(&device->lock);
     memcpy(device->config + offset, bytes, length);
     device->generation++;
+    device->is_config_overdue = !device->is_started && device->was_config_read;
     pthread_mutex_unlock(&device->lock);
-    if (device->is_started && !device->is_broken && device->transport_ops != NULL)
-        device->transport_ops->config_changed(device->transport);
+    tell_config_changed(device);
 }
 
 /* ---- for the device ---- */
@@ -467,10 +499,7 @@ void virtio_break(struct virtio_device *device, const char *why)
     device->is_broken = true;
     for (unsigned i = 0; i < device->queue_count; i++)
         queue_break(device->queues[i].queue);
-    uint64_t faults = 1 + atomic_fetch_add_explicit(&device->faults, 1, memory_order_relaxed);
-    if ((faults & (faults - 1)) == 0) /* a driver that does it in a loop does not fill the log: 1st, 2nd, 4th, 8th … */
-        log_warn("virtio.driver_fault", LOG_TEXT("device", device->ops->name), LOG_TEXT("why", why),
-                 LOG_UINT("count", faults));
+    virtio_device_blame(device, why);
     if (device->transport_ops != NULL)
         device->transport_ops->broken(device->transport);
 }
@@ -480,7 +509,7 @@ bool virtio_pop(struct virtio_device *device, unsigned queue, struct queue_chain
     if (!virtio_is_ready(device, queue))
         return false;
     struct device_queue *own = &device->queues[queue];
-    if (own->is_in_turn && own->turn_left == 0) {
+    if (own->turn_left == 0) {
         virtio_kick(device, queue);
         return false;
     }
@@ -494,13 +523,17 @@ bool virtio_pop(struct virtio_device *device, unsigned queue, struct queue_chain
         virtio_break(device, "a ring or a descriptor makes no sense");
         return false;
     }
-    own->turn_left -= result == 1 && own->is_in_turn;
+    own->turn_left -= result == 1;
     return result == 1;
 }
 
 void virtio_unpop(struct virtio_device *device, unsigned queue)
 {
-    queue_unpop(device->queues[queue].queue);
+    struct device_queue *own = &device->queues[queue];
+    if (!virtio_is_ready(device, queue))
+        return;
+    queue_unpop(own->queue);
+    own->turn_left++; /* what was not kept was not taken */
 }
 
 void virtio_push(struct virtio_device *device, unsigned queue, uint16_t head, uint32_t written_bytes)

@@ -60,8 +60,8 @@ struct virtio_device_ops {
     /* The driver is ready: `features` were agreed on, and the queues that it set up are started. */
     void (*start)(void *state, uint64_t features);
 
-    /* There may be something in this queue: take chains with virtio_pop until it says that there are no more. Called only
-     * between start and stop, and only for a queue that the driver set up. */
+    /* There may be something in this queue: take chains with virtio_pop until it says that there are no more. Called
+     * only between start and stop, and only for a queue that the driver set up. */
     void (*serve)(void *state, unsigned queue);
 
     /* The driver resets the device, or the machine ends: forget the guest's requests. They may be pushed no more once
@@ -138,6 +138,9 @@ uint32_t virtio_device_config_generation(struct virtio_device *device);
 void virtio_device_add_window(struct virtio_device *device, const struct virtio_window *window);
 const struct virtio_window *virtio_device_window(const struct virtio_device *device, uint8_t id);
 
+/* The driver broke a rule of the transport: counts it and logs it, but not each time. From any thread. */
+void virtio_device_blame(struct virtio_device *device, const char *why);
+
 /* How often the driver broke a rule. From any thread. */
 uint64_t virtio_device_faults(const struct virtio_device *device);
 
@@ -157,8 +160,8 @@ bool virtio_device_is_started(const struct virtio_device *device);
 bool virtio_is_ready(const struct virtio_device *device, unsigned queue);
 
 /* Takes the next chain. When there is none, kicks are asked for again; after a broken ring the driver is told. So that
- * no driver can keep a device from stopping, a queue gets no more than its own size at a turn: then this says false, too,
- * and serve is called again soon. */
+ * no driver can keep a device from stopping, a queue gives no more chains than it has places between two calls of
+ * serve, whoever takes them: then this says false, too, and serve is called soon. */
 bool virtio_pop(struct virtio_device *device, unsigned queue, struct queue_chain *ret_chain);
 
 /* Puts back the chain popped last: what it waits for is not there. Call serve again, or virtio_kick, when it is. */
@@ -175,7 +178,7 @@ void virtio_kick(struct virtio_device *device, unsigned queue);
 /* The driver broke a rule of the device type: it gets DEVICE_NEEDS_RESET, and its queues are left alone. */
 void virtio_break(struct virtio_device *device, const char *why);
 
-/* Changes the configuration space and tells the driver. */
+/* Changes the configuration space and tells the driver: at once, or when it is ready, if it has read the old one. */
 void virtio_set_config(struct virtio_device *device, uint32_t offset, const void *bytes, uint32_t length);
 
 /* Copies between a chain's spans and memory of ours, from `offset` on. Returns how much there was. */

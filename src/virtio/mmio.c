@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 /* virtio over memory-mapped registers, version 2. (virtio 1.2, 4.2)
  *
- * The driver climbs a ladder of status bits, and what it may write depends on the step it stands on. Everything else it
- * writes is ignored, so a queue cannot move while it is served:
+ * The driver climbs a ladder of status bits, and what it may write depends on the step it stands on. Everything else
+ * it writes is ignored, so a queue cannot move while it is served:
  *
  *         0 ──> ACKNOWLEDGE ──> DRIVER ──> FEATURES_OK ──> DRIVER_OK
  *         ^                     features   queues          (frozen)
- *         └── writing 0 resets, from anywhere; NEEDS_RESET and FAILED leave only that
+ *         └── writing 0 resets, from anywhere; NEEDS_RESET leaves only that and FAILED, FAILED only that
  *
  * FEATURES_OK is granted when the driver took VERSION_1 and nothing that was not offered. DRIVER_OK starts the device;
  * rings that cannot be are answered with NEEDS_RESET. Bits are never taken back by writing fewer of them.
  *
- * The registers stand behind a lock, for the driver has several CPUs. Two words are also touched by the device's thread,
- * which must not wait for that lock, because a reset holds it while it waits for the device: the interrupt status, and
- * whether a reset is needed. They are atomic.
+ * A queue that was ready at DRIVER_OK stays so until reset: a single one could be stopped with VIRTIO_F_RING_RESET,
+ * which we do not offer. A driver that writes 0 to QueueReady reads back 1 and knows that the queue is still ours.
+ *
+ * The registers stand behind a lock, for the driver has several CPUs. Two words are also touched by the device's
+ * thread, which must not wait for that lock, because a reset holds it while it waits for the device: the interrupt
+ * status, and whether a reset is needed. They are atomic.
  *
  * Each interrupt is an edge, even when its bit is set already: the driver may have read the status and not yet cleared
- * it, and one edge too many costs less than one too few.
+ * it, and one edge too many costs less than one too few. What happened before the driver clears a bit it sees after
+ * that: the ring and the configuration are written before the bit is set.
  *
- * Invariants: (1) a queue's layout does not change between DRIVER_OK and reset. (2) the device runs only while DRIVER_OK
- * is set and neither FAILED is nor a reset has come. (3) after a reset has returned, every register reads as at the
- * start.
+ * Invariants: (1) a queue's layout does not change between DRIVER_OK and reset. (2) the device runs only while
+ * DRIVER_OK is set and neither FAILED is nor a reset has come. (3) after a reset has returned, every register reads as
+ * at the start; the configuration space, its generation included, is the device's own.
  *
  * Trust: offsets, widths and values come from a hostile driver.
  */
 #include "virtio/mmio.h"
 
 #include "base/alloc.h"
-#include "base/log.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -175,14 +178,19 @@ static bool has_status(const struct mmio *mmio, uint32_t wanted)
 }
 
 /* (3.1.1) Features are taken between DRIVER and FEATURES_OK, queues between that and DRIVER_OK. */
+static bool stands_on(const struct mmio *mmio, uint32_t step, uint32_t next_step)
+{
+    return has_status(mmio, step) && (mmio->status & (next_step | VIRTIO_FAILED)) == 0;
+}
+
 static bool may_take_features(const struct mmio *mmio)
 {
-    return has_status(mmio, VIRTIO_DRIVER) && !has_status(mmio, VIRTIO_FEATURES_OK);
+    return stands_on(mmio, VIRTIO_DRIVER, VIRTIO_FEATURES_OK);
 }
 
 static bool may_set_queues(const struct mmio *mmio)
 {
-    return has_status(mmio, VIRTIO_FEATURES_OK) && !has_status(mmio, VIRTIO_DRIVER_OK);
+    return stands_on(mmio, VIRTIO_FEATURES_OK, VIRTIO_DRIVER_OK);
 }
 
 static bool are_features_right(const struct mmio *mmio)
@@ -208,7 +216,7 @@ static void start_device(struct mmio *mmio)
     if (result == 0)
         result = virtio_device_start(mmio->device, mmio->memory, mmio->driver_features, layouts);
     if (result < 0) {
-        log_warn("virtio.wrong_queues", LOG_TEXT("device", virtio_device_name(mmio->device)), LOG_ERRNO(result));
+        virtio_device_blame(mmio->device, "a queue has a size or a place that cannot be");
         tell_broken(mmio);
     }
 }
@@ -225,13 +233,15 @@ static void write_status(struct mmio *mmio, uint32_t value)
         reset(mmio);
         return;
     }
-    if (has_status(mmio, VIRTIO_FAILED) || atomic_load(&mmio->needs_reset))
+    if (has_status(mmio, VIRTIO_FAILED))
         return;
     if ((value & VIRTIO_FAILED) != 0) { /* the driver has given up; it may say so from any step */
         mmio->status |= VIRTIO_FAILED;
         virtio_device_stop(mmio->device);
         return;
     }
+    if (atomic_load(&mmio->needs_reset))
+        return;
     uint32_t more = value & ~mmio->status;
     if ((more & VIRTIO_ACKNOWLEDGE) != 0)
         mmio->status |= VIRTIO_ACKNOWLEDGE;

@@ -2,6 +2,7 @@
 /* A virtio driver for tests: see driver.h. */
 #include "driver.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 void driver_init(struct driver *driver, uint16_t entries)
@@ -40,15 +41,16 @@ void driver_describe(struct driver *driver, uint64_t table, uint16_t index, uint
 
 void driver_put_16(struct driver *driver, uint64_t address, uint16_t value)
 {
-    if (memory_write(driver->memory, address, &value, sizeof(value)) < 0)
+    _Atomic uint16_t *word = memory_span(driver->memory, address, sizeof(value));
+    if (word == NULL)
         abort();
+    atomic_store_explicit(word, value, memory_order_release); /* an index publishes what was written before it */
 }
 
 uint16_t driver_get_16(const struct driver *driver, uint64_t address)
 {
-    uint16_t value = 0;
-    memory_read(driver->memory, address, &value, sizeof(value));
-    return value;
+    const _Atomic uint16_t *word = memory_span(driver->memory, address, sizeof(uint16_t));
+    return word != NULL ? atomic_load_explicit(word, memory_order_acquire) : 0;
 }
 
 uint32_t driver_get_32(const struct driver *driver, uint64_t address)
