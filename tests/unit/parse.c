@@ -207,6 +207,30 @@ TEST(formats_are_told_by_their_marks)
     CHECK_INT(format, VIAL_KERNEL_IMAGE_BZ2);
 }
 
+TEST(a_bzimage_that_unpacks_itself_is_one)
+{
+    static const char magics[][5] = {
+        {'\xfd', '7', 'z', 'X', 'Z'}, "\x5d\x00\x00", "\x02\x21\x4c\x18", "\x89LZO", "none"};
+    enum vial_kernel_format format = VIAL_KERNEL_AUTO;
+    const char *why = NULL;
+    uint8_t image[1536];
+    for (size_t i = 0; i < array_length(magics); i++) {
+        make_bzimage(image, 0x20c, magics[i], sizeof(magics[i]));
+        image[0x236] = 1; /* XLF_KERNEL_64 */
+        format = VIAL_KERNEL_AUTO;
+        CHECK_INT(detect(image, sizeof(image), &format, &why), 0);
+        CHECK_INT(format, VIAL_KERNEL_BZIMAGE);
+        image[0x206] = 0x0b; /* before 2.12 the flag does not exist */
+        CHECK_INT(detect(image, sizeof(image), &format, &why), -EINVAL);
+    }
+    make_bzimage(image, 0x20f, "\x1f\x8b", 2); /* the host unpacks it: that is faster */
+    image[0x236] = 1;
+    CHECK_INT(detect(image, sizeof(image), &format, &why), 0);
+    CHECK_INT(format, VIAL_KERNEL_IMAGE_GZ);
+    CHECK_INT(detect(image, 1040, &format, &why), -EINVAL); /* cut before its payload */
+    CHECK(strstr(why, "truncated") != NULL);
+}
+
 TEST(what_cannot_be_told_is_refused_with_a_reason)
 {
     enum vial_kernel_format format = VIAL_KERNEL_AUTO;
