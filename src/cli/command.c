@@ -125,15 +125,78 @@ int command_dispatch(const struct command *table, const char *path, int argc, ch
     return refuse_usage(path, "there is no command ", word, text_nearest(word, names));
 }
 
-int command_options(const struct command *command, int argc, char *argv[], int min_operands, int max_operands,
-                    bool *ret_is_json)
+int refuse_value(const char *option, const char *value, const char *why, const char *remedy)
 {
-    static const char *const names[] = {"--help", "--json", NULL};
+    char safe[128];
+    text_escape(safe, sizeof(safe), value, strlen(value), "");
+    fprintf(stderr, "vial: %s \"%s\": %s\n  -> %s\n", option, safe, why, remedy);
+    return OPTIONS_WRONG;
+}
+
+/* The option that the word names, up to its '='; NULL when there is none. */
+static const struct command_option *find_option(const struct command_option *options, const char *word)
+{
+    size_t length = strcspn(word, "=");
+    for (; options != NULL && options->name != NULL; options++)
+        if (strlen(options->name) == length && strncmp(options->name, word, length) == 0)
+            return options;
+    return NULL;
+}
+
+static int refuse_option(const struct command *command, const struct command_option *options, const char *word)
+{
+    enum { most_options = 64 };
+    const char *names[most_options + 3] = {"--help", "--json"};
+    for (size_t i = 0; options != NULL && options[i].name != NULL && i < most_options; i++)
+        names[i + 2] = options[i].name;
+    refuse_usage(command->path, "there is no option ", word, text_nearest(word, names));
+    return OPTIONS_WRONG;
+}
+
+/* Takes the option at argv[0]: how many words it was, or OPTIONS_WRONG. */
+static int take_option(const struct command *command, const struct command_option *options, void *user, int argc,
+                       char *argv[])
+{
+    const struct command_option *option = find_option(options, argv[0]);
+    const char *equals = strchr(argv[0], '=');
+    if (option == NULL)
+        return refuse_option(command, options, argv[0]);
+    if (!option->has_value && equals != NULL) {
+        refuse_usage(command->path, "this option takes no value: ", argv[0], NULL);
+        return OPTIONS_WRONG;
+    }
+    if (option->has_value && equals == NULL && argc < 2) {
+        refuse_usage(command->path, "this option needs a value: ", argv[0], NULL);
+        return OPTIONS_WRONG;
+    }
+    const char *value = !option->has_value ? NULL : equals != NULL ? equals + 1 : argv[1];
+    if (option->take(user, option, value) != 0)
+        return OPTIONS_WRONG;
+    return option->has_value && equals == NULL ? 2 : 1;
+}
+
+static int check_operands(const struct command *command, int operands, int min_operands, int max_operands, char *argv[])
+{
+    if (operands < min_operands) {
+        refuse_usage(command->path, "an operand is missing: ", command->arguments, NULL);
+        return OPTIONS_WRONG;
+    }
+    if (operands > max_operands) {
+        refuse_usage(command->path, "there is one operand too many: ", argv[1 + max_operands], NULL);
+        return OPTIONS_WRONG;
+    }
+    return operands;
+}
+
+int command_options(const struct command *command, const struct command_option *options, void *user, int argc,
+                    char *argv[], int min_operands, int max_operands, bool *ret_is_json)
+{
     int operands = 0;
     bool is_over = false; /* behind --, everything is an operand */
     *ret_is_json = false;
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc;) {
         char *word = argv[i];
+        int taken = 1;
         if (is_over || word[0] != '-' || word[1] == '\0') {
             argv[1 + operands++] = word; /* operands move to the front */
         } else if (strcmp(word, "--") == 0) {
@@ -144,17 +207,11 @@ int command_options(const struct command *command, int argc, char *argv[], int m
             print_help(command, stdout);
             return finish_output(EXIT_YES) == EXIT_YES ? OPTIONS_DONE : OPTIONS_WRONG;
         } else {
-            refuse_usage(command->path, "there is no option ", word, text_nearest(word, names));
-            return OPTIONS_WRONG;
+            taken = take_option(command, options, user, argc - i, argv + i);
         }
+        if (taken < 0)
+            return taken;
+        i += taken;
     }
-    if (operands < min_operands) {
-        refuse_usage(command->path, "an operand is missing: ", command->arguments, NULL);
-        return OPTIONS_WRONG;
-    }
-    if (operands > max_operands) {
-        refuse_usage(command->path, "there is one operand too many: ", argv[1 + max_operands], NULL);
-        return OPTIONS_WRONG;
-    }
-    return operands;
+    return check_operands(command, operands, min_operands, max_operands, argv);
 }

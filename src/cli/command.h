@@ -24,16 +24,28 @@ struct command {
     const char *path;               /* the whole name, as in "vial vm check" */
 };
 
-extern const struct command command_doctor, command_vm;
+extern const struct command command_boot, command_doctor, command_vm;
 
 /* Finds the command in the table and runs it; `path` is what stands before it, for messages. */
 int command_dispatch(const struct command *table, const char *path, int argc, char *argv[]);
 
-/* Reads the options of a command that knows --json, --help and operands. Returns the number of operands, which then
- * stand in argv[1] and behind, or what there is to do instead. */
+/* Options of a command's own. */
+struct command_option {
+    const char *name; /* with its dashes; ends the table when NULL */
+    bool has_value;   /* --name VALUE or --name=VALUE; value is NULL otherwise */
+    /* 0, or anything else when it has reported what is wrong */
+    int (*take)(void *user, const struct command_option *option, const char *value);
+    size_t member; /* for `take`: where in a struct of its own the value goes */
+};
+
+/* Reads the options of a command that knows these (NULL: none of its own), --json, --help, and operands. Returns the
+ * number of operands, which then stand in argv[1] and behind, or what there is to do instead. */
 enum { OPTIONS_DONE = -1, OPTIONS_WRONG = -2 }; /* --help was shown; an error was reported */
-int command_options(const struct command *command, int argc, char *argv[], int min_operands, int max_operands,
-                    bool *ret_is_json);
+int command_options(const struct command *command, const struct command_option *options, void *user, int argc,
+                    char *argv[], int min_operands, int max_operands, bool *ret_is_json);
+
+/* Says what is wrong with an option's value: not 0. */
+int refuse_value(const char *option, const char *value, const char *why, const char *remedy);
 
 /* What is printed goes through these. Colours are empty strings unless the stream is a terminal and NO_COLOR is
  * unset. */

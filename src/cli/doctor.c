@@ -90,7 +90,7 @@ static int run_doctor(const struct command *command, int argc, char *argv[])
 {
     struct doctor_report report;
     bool is_json = false;
-    int operands = command_options(command, argc, argv, 0, 0, &is_json);
+    int operands = command_options(command, NULL, NULL, argc, argv, 0, 0, &is_json);
     if (operands < 0)
         return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
     doctor_run("", &report);

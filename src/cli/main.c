@@ -16,7 +16,7 @@
 static int run_version(const struct command *command, int argc, char *argv[])
 {
     bool is_json = false;
-    int operands = command_options(command, argc, argv, 0, 0, &is_json);
+    int operands = command_options(command, NULL, NULL, argc, argv, 0, 0, &is_json);
     if (operands < 0)
         return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
     if (is_json)
@@ -75,7 +75,7 @@ static int set_up_log(const char *level_name, const char *style_name)
 
 int main(int argc, char *argv[])
 {
-    const struct command table[] = {command_doctor, command_vm, command_version, {.name = NULL}};
+    const struct command table[] = {command_boot, command_doctor, command_vm, command_version, {.name = NULL}};
     const char *level = "off", *style = "auto";
     char *program = argv[0];
     int taken = 0;

@@ -56,7 +56,7 @@ static int run_check(const struct command *command, int argc, char *argv[])
     __attribute__((cleanup(release_config))) struct auto_config holder = {NULL};
     struct vial_error error = {0};
     bool is_json = false;
-    int operands = command_options(command, argc, argv, 1, 1, &is_json);
+    int operands = command_options(command, NULL, NULL, argc, argv, 1, 1, &is_json);
     if (operands < 0)
         return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
     const char *path = argv[1];
