@@ -329,6 +329,13 @@ static void test_end(void)
     power_off();
 }
 
+/* The shortest life that can be seen on any VMM. */
+static void test_hello(void)
+{
+    print("up\n");
+    test_triple_fault();
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -340,7 +347,7 @@ static const struct {
     {"reset", test_reset},   {"panic", test_panic},
     {"halt", test_halt},     {"spin", test_spin},
     {"talk", test_talk},     {"end", test_end},
-    {"off", test_off},
+    {"off", test_off},       {"hello", test_hello},
 };
 
 /* What stands behind the word in the command line, or NULL. */

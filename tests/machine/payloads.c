@@ -91,6 +91,7 @@ TEST(ways_to_end)
 {
     NEEDS_KVM;
     CHECK_TEXT(machine_run("triple", VIAL_EXIT_TRIPLE_FAULT, false), "");
+    CHECK_TEXT(machine_run("hello", VIAL_EXIT_TRIPLE_FAULT, false), "up\n");
     CHECK_TEXT(machine_run("reset", VIAL_EXIT_GUEST_RESET, false), "");
     CHECK_TEXT(machine_run("panic", VIAL_EXIT_GUEST_PANIC, false), "");
 }
