@@ -77,6 +77,11 @@ def end_by(how, ready, command):
     time.sleep(0.05)
     if process.poll() is not None:
         fail(f"{how}: ^C ended it", terminal.output)
+    if how == "SIGTERM":  # a shell had the terminal while the command was stopped
+        process.send_signal(signal.SIGSTOP)
+        termios.tcsetattr(terminal.slave, termios.TCSANOW, terminal.before)
+        process.send_signal(signal.SIGCONT)
+        wait_for(f"{how}: the terminal does not become raw again", terminal.is_raw)
     expected = None
     if how == "hangup":
         os.close(terminal.slave)

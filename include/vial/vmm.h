@@ -454,8 +454,8 @@ VIAL_API struct vial_vm *vial_vm_free(struct vial_vm *vm);
  * -ERANGE for more than the machine has. */
 VIAL_API int vial_vm_set_balloon(struct vial_vm *vm, uint64_t memory_mib, struct vial_error *err);
 
-/* To be called when a terminal that is a console port may have changed its size (SIGWINCH): the library takes no
- * signals itself. */
+/* To be called when a terminal of the machine may have changed its size (SIGWINCH), or was handed back by a shell,
+ * which has settings of its own (SIGCONT): the library takes no signals itself. */
 VIAL_API void vial_vm_window_changed(struct vial_vm *vm);
 
 /* What a machine has done so far. Values that the guest has not told are UINT64_MAX. */

@@ -88,6 +88,14 @@ static const struct endpoint_way *find_shared_way(const struct stat *status, boo
     return is_terminal ? &way_shared_terminal : &way_shared;
 }
 
+/* Of datagrams an empty one would look like the end of input, and a long write like its failure. */
+static bool is_stream_socket(int fd)
+{
+    int type = 0;
+    socklen_t size = sizeof(type);
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+}
+
 int endpoint_open(int fd, int access, struct endpoint *ret_endpoint)
 {
     struct stat status;
@@ -98,6 +106,8 @@ int endpoint_open(int fd, int access, struct endpoint *ret_endpoint)
         return -errno;
     if ((flags & O_PATH) != 0 || ((flags & O_ACCMODE) != O_RDWR && (flags & O_ACCMODE) != access))
         return -EBADF;
+    if (S_ISSOCK(status.st_mode) && !is_stream_socket(fd))
+        return -EPROTOTYPE;
     bool is_terminal = S_ISCHR(status.st_mode) && isatty(fd) != 0;
     if (may_open_again(fd, &status, is_terminal))
         endpoint.fd = open_again(fd, &status, access);

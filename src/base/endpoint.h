@@ -19,7 +19,7 @@ struct endpoint {
 #define ENDPOINT_NONE ((struct endpoint){.fd = -1})
 
 /* A descriptor of our own for the same thing; `access` is O_RDONLY or O_WRONLY. 0, -EBADF for one that is not open or
- * not open for that, or -errno; then *ret_endpoint is ENDPOINT_NONE. */
+ * not open for that, -EPROTOTYPE for a socket without a stream, or -errno; then *ret_endpoint is ENDPOINT_NONE. */
 int endpoint_open(int fd, int access, struct endpoint *ret_endpoint);
 
 /* Harmless for ENDPOINT_NONE. */

@@ -14,7 +14,9 @@
  * wait for any child does not find it (wait(2), __WCLONE). It leads a session of its own, so neither a kill of our
  * process group nor the terminal's hangup reaches it; it blocks all signals, and keeps no descriptor but the terminal.
  * It comes from a process with many threads, so it calls only what is async-signal-safe. It dies with a PID namespace
- * whose first process we are; nobody could restore the terminal from there. Without a guardian (a sandbox that forbids
+ * whose first process we are; nobody could restore the terminal from there. Its memory is a copy of ours as it was
+ * then, of which it keeps what we change later (guest memory is not in it). After an unshare(CLONE_NEWPID) it is the
+ * first process of the new namespace, which takes no more once it ends. Without a guardian (a sandbox that forbids
  * clone) the terminal is made raw all the same.
  *
  * Job control: tcsetattr from the background would stop our process by SIGTTOU; blocked, it would change the settings
@@ -94,28 +96,34 @@ static void close_from(unsigned first)
 }
 
 /* The guardian's whole life. Never returns. */
-__attribute__((noreturn)) static void guard(const struct terminal *terminal, pid_t parent, int ready_fd)
+__attribute__((noreturn)) static void guard(const struct terminal *terminal, int parent_fd, int ready_fd)
 {
     uint64_t one = 1;
+    /* Out of the way of 0, 1 and 2 first: a program may have closed its own. */
+    int parent = fcntl(parent_fd, F_DUPFD, 3), ready = fcntl(ready_fd, F_DUPFD, 3);
     setsid();
+    int changed = chdir("/"); /* no folder of the program's is kept */
+    (void)changed;
     prctl(PR_SET_NAME, "vial-guardian");
-    ssize_t written = write(ready_fd, &one, sizeof(one));
-    (void)written; /* the counter was 0 */
-    if (dup2(terminal->fd, 0) == 0) {
-        close_from(1);
-        struct pollfd wait = {.fd = (int)syscall(SYS_pidfd_open, parent, 0), .events = POLLIN};
-        /* Once we have another parent, the number may be somebody else's, and there is nothing to wait for. */
-        bool can_wait = wait.fd >= 0;
-        while (can_wait && getppid() == parent && (wait.revents & POLLIN) == 0)
-            can_wait = poll(&wait, 1, -1) > 0 || errno == EINTR;
-        if (can_wait || getppid() != parent)
+    if (dup2(terminal->fd, 0) == 0 && dup2(parent, 1) == 1 && dup2(ready, 2) == 2) {
+        close_from(3);
+        ssize_t written = write(2, &one, sizeof(one));
+        (void)written; /* the counter was 0 */
+        close(2);
+        struct pollfd wait = {.fd = 1, .events = POLLIN};
+        int count;
+        do
+            count = poll(&wait, 1, -1);
+        while (count == 0 || (count < 0 && errno == EINTR));
+        if (count > 0)
             restore(0, &terminal->before, &terminal->raw);
     }
     for (;;)
         syscall(SYS_exit_group, 0); /* the process is ours and has nothing of the program's to clean up */
 }
 
-/* Until it has left our process group: a signal that kills the whole group must not find it there. */
+/* Until it has left our process group, as a signal that kills the whole group must not find it there, and closed its
+ * copies of the program's descriptors, as the program may close one next for somebody to see it. */
 static void await_guardian(int guardian_fd, int ready_fd)
 {
     struct pollfd waits[] = {{.fd = ready_fd, .events = POLLIN}, {.fd = guardian_fd, .events = POLLIN}};
@@ -126,16 +134,19 @@ static void await_guardian(int guardian_fd, int ready_fd)
 static int start_guardian(struct terminal *terminal)
 {
     sigset_t all, before;
-    pid_t parent = getpid();
     auto_close int ready_fd = eventfd(0, EFD_CLOEXEC);
     if (ready_fd < 0)
+        return -errno;
+    /* Opened here: after an unshare(CLONE_NEWPID) our number says nothing, or another process, to our children. */
+    auto_close int parent_fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (parent_fd < 0)
         return -errno;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     /* No exit signal in the low byte of the flags; no memory shared. */
     long pid = syscall(SYS_clone, CLONE_PIDFD, NULL, &terminal->guardian_fd, NULL, 0);
     if (pid == 0)
-        guard(terminal, parent, ready_fd);
+        guard(terminal, parent_fd, ready_fd);
     int result = pid < 0 ? -errno : 0;
     if (pid > 0)
         await_guardian(terminal->guardian_fd, ready_fd);

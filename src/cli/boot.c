@@ -66,6 +66,7 @@ static int take_config(void *user, const struct command_option *option, const ch
         return report(boot, option);
     vial_vm_config_free(boot->config);
     boot->config = config;
+    boot->has_options = true;
     return 0;
 }
 
@@ -238,12 +239,18 @@ static bool watch(struct boot *boot)
 {
     static const int ending[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
     struct loop_source *source = NULL;
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL); /* nobody reads our warnings: no reason to end the machine */
     int result = loop_new(&boot->loop);
     for (size_t i = 0; i < array_length(ending) && result == 0; i++)
         if (!is_ignored(ending[i]))
             result = loop_add_signal(boot->loop, ending[i], handle_signal, boot, &source);
     if (result == 0)
         result = loop_add_signal(boot->loop, SIGWINCH, handle_resize, boot, &source);
+    if (result == 0) /* a shell had the terminal while we were stopped */
+        result = loop_add_signal(boot->loop, SIGCONT, handle_resize, boot, &source);
     if (result < 0)
         fprintf(stderr, "vial boot: cannot wait for signals: %s\n", strerror(-result));
     return result == 0;

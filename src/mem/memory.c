@@ -122,6 +122,8 @@ int memory_add(struct memory *memory, uint64_t guest, uint64_t size_bytes, int f
     void *host = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, own_fd, (off_t)offset);
     if (host == MAP_FAILED)
         return -errno;
+    /* A child (a terminal's guardian, a fork of the embedding program) would keep the guest's pages when we let go. */
+    madvise(host, size_bytes, MADV_DONTFORK);
     memmove(&memory->regions[place + 1], &memory->regions[place], (memory->count - place) * sizeof(memory->regions[0]));
     memory->regions[place] = (struct memory_region){
         .guest = guest,
@@ -198,11 +200,17 @@ int memory_overlay(const struct memory *memory, uint64_t guest, uint64_t length,
     void *target = memory_span(memory, guest, length);
     if (target == NULL)
         return -EFAULT;
-    void *view = mmap(target, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
-                      (off_t)offset);
+    /* Mapped elsewhere and moved: a file system that refuses would otherwise leave a hole in the memory. */
+    void *view = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)offset);
     if (view == MAP_FAILED)
         return -errno;
-    madvise(view, length, MADV_DONTDUMP); /* as the rest of the memory */
+    if (mremap(view, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, target) == MAP_FAILED) {
+        int failure = -errno;
+        munmap(view, length);
+        return failure;
+    }
+    madvise(target, length, MADV_DONTDUMP); /* as the rest of the memory */
+    madvise(target, length, MADV_DONTFORK);
     return 0;
 }
 

@@ -33,9 +33,9 @@ int memory_new(uint64_t size_bytes, bool wants_huge_pages, struct memory **ret_m
 /* Memory that belongs to somebody else (a vhost-user front end): starts empty. */
 int memory_new_empty(struct memory **ret_memory);
 
-/* Adds a region of a file. The descriptor is duplicated. -EINVAL for a size of 0, an overflow, or pages that are not
- * aligned; -EEXIST where it would overlap another region; -E2BIG beyond MEMORY_MOST_REGIONS; -EFBIG where the file is
- * shorter than the region (touching what is not there would kill us). */
+/* Adds a region of a file. The descriptor is duplicated; forked children do not get the mapping. -EINVAL for a size of
+ * 0, an overflow, or pages that are not aligned; -EEXIST where it would overlap another region; -E2BIG beyond
+ * MEMORY_MOST_REGIONS; -EFBIG where the file is shorter than the region (touching what is not there would kill us). */
 enum { MEMORY_MOST_REGIONS = 64 };
 int memory_add(struct memory *memory, uint64_t guest, uint64_t size_bytes, int fd, uint64_t offset);
 

@@ -20,8 +20,8 @@
  *
  * Invariants: (1) queues, and the state of the device, are touched on the device's thread only, or before it was
  * launched. (2) serve is called only while the device is started and not broken. (3) after virtio_device_stop returns,
- * no guest memory is touched. (4) between two calls of serve no more chains are taken from a queue than it has places,
- * in whatever function, so calls are answered whatever the driver does.
+ * no guest memory is touched. (4) between two calls of serve or stop no more chains are taken from a queue than it
+ * has places, in whatever function, so calls are answered whatever the driver does.
  *
  * Trust: queue contents, layouts and configuration writes come from a hostile driver; layouts are checked by
  * queue_start, chains by queue_pop, configuration writes by their place here and by their value in the device.
@@ -339,6 +339,9 @@ static void stop_here(void *state, void *argument)
     pthread_mutex_unlock(&device->lock);
     if (!device->is_started)
         return;
+    /* A turn of its own: what a driver queued last is not to depend on how much of the turn before it has used. */
+    for (unsigned i = 0; i < device->queue_count; i++)
+        device->queues[i].turn_left = device->queues[i].most_entries;
     if (device->ops->stop != NULL)
         device->ops->stop(state);
     stop_queues(device);

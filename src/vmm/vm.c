@@ -400,6 +400,8 @@ void vial_vm_window_changed(struct vial_vm *vm)
         return;
     if (vm->console != NULL)
         console_window_changed(vm->console);
+    for (size_t i = 0; i < array_length(vm->serials) && vm->serials[i] != NULL; i++)
+        serial_terminal_changed(vm->serials[i]);
     end_use(vm);
 }
 

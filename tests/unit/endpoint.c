@@ -74,6 +74,8 @@ TEST(the_wrong_direction_is_refused)
     CHECK_INT(endpoint_open(9999, O_RDONLY, &endpoint), -EBADF);
     CHECK_INT(endpoint_open(-1, O_WRONLY, &endpoint), -EBADF);
     CHECK_INT(endpoint.fd, -1);
+    auto_close int datagrams = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CHECK_INT(endpoint_open(datagrams, O_RDONLY, &endpoint), -EPROTOTYPE);
     close(fds[0]);
     close(fds[1]);
 }

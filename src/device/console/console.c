@@ -105,8 +105,10 @@ static void handle_window(void *user, uint32_t what)
 {
     struct console *console = user;
     (void)what;
-    for (unsigned i = 0; i < console->port_count; i++)
+    for (unsigned i = 0; i < console->port_count; i++) {
+        port_renew_terminal(&console->ports[i]);
         port_update_size(&console->ports[i]);
+    }
     control_send_owed(console);
 }
 

@@ -40,7 +40,8 @@ struct console_options {
  * for one that makes no sense, -E2BIG for too many ports, -ENOTTY where a terminal is none. */
 int console_new(const struct console_options *options, struct virtio_device **ret_device);
 
-/* The window of a terminal has another size (SIGWINCH). From any thread and from a signal handler. */
+/* The window of a terminal has another size (SIGWINCH), or the terminal is ours again (SIGCONT). From any thread and
+ * from a signal handler. */
 void console_window_changed(struct virtio_device *console);
 
 /* From any thread: what the guest wrote and nobody could take any more, because the reader was gone, the disk was full,

@@ -19,9 +19,9 @@
  * queued by then is still written. A slow reader gets 100 ms since it last took something, all of them together a
  * second.
  *
- * A terminal is made raw when the guest first opens the port, and stays so until the reset: a guest that opens and
- * closes in a loop does not have us make guardians in a loop. While our process group is in the background it is left
- * alone; that changes without a sign, so every half second a look is taken, in that state only.
+ * A terminal is made raw when the guest first opens the port, and stays so until the device is freed: a guest that
+ * opens and closes, or resets, in a loop does not have us make guardians in a loop. While our process group is in the
+ * background it is left alone; that changes without a sign, so every half second a look is taken, in that state only.
  *
  * Invariants: (1) has_chain means that the last chain popped from the port's transmit queue was not pushed, so its
  * spans hold. (2) each pump moves a bounded number of pieces, then lets others have their turn. (3) a pump that stops
@@ -234,6 +234,14 @@ void port_close(struct port *port)
     port->is_open = port->is_in_background = false;
 }
 
+void port_renew_terminal(struct port *port)
+{
+    if (!port->is_open || port->terminal == NULL)
+        return;
+    make_raw(port);
+    port_pump_input(port);
+}
+
 void port_try_foreground(struct port *port)
 {
     if (!port->is_in_background)
@@ -313,7 +321,6 @@ void port_stop(struct port *port)
         log_warn("console.last_words_lost", LOG_UINT("port", port->index), LOG_UINT("bytes", lost));
     }
     port_close(port);
-    port->terminal = terminal_free(port->terminal);
     port->is_added = port->is_ready = false;
     port->owed = 0;
 }

@@ -81,6 +81,9 @@ bool port_is_host_open(const struct port *port);
 void port_pump_input(struct port *port);
 void port_pump_output(struct port *port);
 
+/* The terminal may have been another's, and changed by him. */
+void port_renew_terminal(struct port *port);
+
 /* The terminal may be ours again, and its window may have another size. */
 void port_try_foreground(struct port *port);
 void port_update_size(struct port *port);

@@ -57,6 +57,7 @@ struct serial {
     size_t ring_first, ring_count;
     uint64_t dropped_bytes;
     bool has_output;                      /* the output exists and has not failed */
+    bool must_renew_terminal;             /* before anything else */
     bool is_output_idle, is_input_paused; /* what the thread sleeps on; cleared by whoever wakes it */
     int interrupt_fd;                     /* borrowed */
     int wake_fd;                          /* owned */
@@ -222,9 +223,8 @@ static void look_later(struct serial *serial)
 /* The guest uses the port: its terminal is raw from now on. */
 static void make_raw(struct serial *serial)
 {
-    int result = serial->terminal == NULL   ? terminal_new(serial->input.fd, &serial->terminal)
-                 : serial->is_in_background ? terminal_renew(serial->terminal)
-                                            : 0;
+    int result = serial->terminal == NULL ? terminal_new(serial->input.fd, &serial->terminal)
+                                          : terminal_renew(serial->terminal);
     serial->is_in_background = false;
     if (result == -EAGAIN) {
         look_later(serial);
@@ -285,7 +285,12 @@ static void on_wake(void *user, uint32_t events)
     (void)events;
     ssize_t got = read(serial->wake_fd, &count, sizeof(count));
     (void)got; /* how often does not matter */
-    if (serial->is_terminal && serial->terminal == NULL && !serial->is_in_background)
+    pthread_mutex_lock(&serial->mutex);
+    bool must_renew = serial->must_renew_terminal;
+    serial->must_renew_terminal = false;
+    pthread_mutex_unlock(&serial->mutex);
+    bool is_first = serial->terminal == NULL && !serial->is_in_background && !must_renew;
+    if (serial->is_terminal && (is_first || (must_renew && serial->terminal != NULL)))
         make_raw(serial);
     if (serial->output.fd >= 0 && serial->output_source == NULL)
         write_piece(serial);
@@ -358,6 +363,14 @@ int serial_new(const struct serial_options *options, struct serial **ret_serial)
     }
     *ret_serial = serial;
     return 0;
+}
+
+void serial_terminal_changed(struct serial *serial)
+{
+    pthread_mutex_lock(&serial->mutex);
+    serial->must_renew_terminal = true;
+    signal_fd(serial->wake_fd);
+    pthread_mutex_unlock(&serial->mutex);
 }
 
 void serial_stop(struct serial *serial)

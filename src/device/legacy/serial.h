@@ -24,6 +24,9 @@ int serial_new(const struct serial_options *options, struct serial **ret_serial)
  * port any more. */
 void serial_stop(struct serial *serial);
 
+/* The terminal may have been another's in between, and changed by him (SIGCONT). From any thread. */
+void serial_terminal_changed(struct serial *serial);
+
 /* Stops it first. Accepts NULL and returns NULL. */
 struct serial *serial_free(struct serial *serial);
 

@@ -165,6 +165,7 @@ static int make_vcpu(struct kvm_machine *machine, struct vcpu *vcpu, struct vial
     void *run = mmap(NULL, machine->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
     if (run == MAP_FAILED)
         return fail_start(err, "mmap of a vCPU");
+    madvise(run, machine->run_bytes, MADV_DONTFORK); /* in a child, the mapping would keep all of the machine alive */
     vcpu->run = run;
     return 0;
 }
