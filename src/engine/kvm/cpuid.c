@@ -5,8 +5,7 @@
  * sets. On top of it come the things that only the machine knows, one function a leaf: which vCPU this is, how vCPUs
  * form cores and a package, which caches they share, that there is a hypervisor. Taken away is what we do not
  * virtualize for a guest: performance counters, VMX and SVM unless nested virtualization was asked for, and
- * asynchronous page faults, with which a guest was seen to loop for ever inside the KVM of Linux 6.1, where no signal
- * ends it.
+ * asynchronous page faults, in whose delivery the KVM of Linux 6.1 was once seen stuck, out of any signal's reach.
  *
  * The topology is one package of cores, each with one thread or two. An APIC id is the number of the vCPU; the lowest
  * bit is the thread where there are two. Leaves that count in powers of two round up. (Intel SDM 2A, CPUID; AMD APM 3,
