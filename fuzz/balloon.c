@@ -3,7 +3,7 @@
  * memory, so that page numbers, lent buffers and statistics are arbitrary, too. Behind RAM's file lie pages that no
  * request may reach. What must hold: those pages stay, the actual size is no more than the memory, turns are bounded.
  */
-#include "fuzz.h"
+#include "ring.h"
 
 #include "base/limits.h"
 #include "device/balloon/balloon.h"
@@ -17,27 +17,7 @@ enum { queues = 5, turns = 3 };
 static struct memory *memory;
 static struct virtio_device *device;
 static const uint8_t *guard; /* the part of the file that is not RAM */
-static bool is_broken;
-
-static void note_call(void *transport, unsigned queue)
-{
-    (void)transport;
-    FUZZ_CHECK(queue < queues);
-}
-
-static void note_nothing(void *transport)
-{
-    (void)transport;
-}
-
-static void note_broken(void *transport)
-{
-    (void)transport;
-    is_broken = true;
-}
-
-static const struct virtio_transport_ops ops = {
-    .call = note_call, .config_changed = note_nothing, .broken = note_broken};
+static struct fuzz_transport transport = {.queue_count = queues};
 
 static void begin(void)
 {
@@ -53,7 +33,7 @@ static void begin(void)
     FUZZ_CHECK(memory_add(memory, ram_bytes / 2, ram_bytes / 2, fd, 0) == 0);
     struct balloon_options options = {.memory = memory, .stats_interval_ms = 1};
     FUZZ_CHECK(balloon_new(&options, &device) == 0);
-    virtio_device_attach(device, &ops, NULL);
+    virtio_device_attach(device, &fuzz_transport_ops, &transport);
 }
 
 static void check(uint64_t faults, const struct balloon_counters *before)
@@ -67,7 +47,7 @@ static void check(uint64_t faults, const struct balloon_counters *before)
     FUZZ_CHECK(now.reported_bytes - before->reported_bytes <= queues * 2u * turns * LIMIT_BALLOON_REPORT_BYTES);
     FUZZ_CHECK(balloon_actual_bytes(device) <= ram_bytes);
     FUZZ_CHECK(stats.valid >> BALLOON_STATISTICS == 0 && (stats.valid == 0 || stats.time_ns != 0));
-    FUZZ_CHECK(virtio_device_faults(device) - faults == is_broken);
+    FUZZ_CHECK(virtio_device_faults(device) - faults == transport.is_broken);
     for (size_t i = 0; i < guard_bytes; i += page_bytes)
         FUZZ_CHECK(guard[i] == 0x5a);
 }
@@ -97,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t faults = virtio_device_faults(device);
     struct balloon_counters before;
     balloon_counters(device, &before);
-    is_broken = false;
+    transport.is_broken = false;
     if (virtio_device_start(device, memory, VIRTIO_F_VERSION_1 | (data[5] & 0x26), layouts) < 0)
         return 0;
     virtio_device_write_config(device, 4, data + 6, 4);

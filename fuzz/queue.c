@@ -5,7 +5,7 @@
  * hold: each span lies in guest memory, a chain has at most as many links as the queue, readable and writable bytes
  * add up.
  */
-#include "fuzz.h"
+#include "ring.h"
 
 #include "virtio/queue.h"
 
@@ -57,16 +57,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 8)
         return 0;
     uint8_t *ram = memory_span(memory, 0, ram_bytes);
-    for (size_t offset = 0; offset < ram_bytes; offset += size - 4)
-        memcpy(ram + offset, data + 4, ram_bytes - offset < size - 4 ? ram_bytes - offset : size - 4);
-    struct queue_layout layout = {
-        .descriptors = (uint64_t)data[0] * 16,
-        .available = (uint64_t)data[1] * 256,
-        .used = (uint64_t)data[2] * 256,
-        .entries = (uint16_t)(1u << (data[3] & 7)),
-        .has_event_index = (data[3] & 8) != 0,
-        .has_indirect = (data[3] & 16) != 0,
-    };
+    fuzz_fill(ram, ram_bytes, data, size);
+    struct queue_layout layout = fuzz_layout(data);
     if (queue_start(queue, memory, &layout) == 0)
         serve(queue, ram, data[3] >> 5);
     queue_stop(queue);

@@ -165,5 +165,7 @@ int kvm_diagnose_create_failure(const char *root, int result, struct vial_error 
 {
     struct kvm_probe probe;
     kvm_probe_run(root, &probe);
-    return probe.verdict == KVM_NATIVE ? result : kvm_probe_explain(root, &probe, err);
+    /* A KVM that emulates is slow, but it makes machines as well as any: what failed has another cause. */
+    bool can_make_machines = probe.verdict == KVM_NATIVE || probe.verdict == KVM_RING0_EMULATED;
+    return can_make_machines ? result : kvm_probe_explain(root, &probe, err);
 }

@@ -4,8 +4,8 @@
  *     memory ──> engine ──> platform, serial ports ──> virtio devices ──> command line ──> kernel ──> first vCPU
  *
  * Each virtio device gets a page in the gap below 4 GiB, from its begin on, and an interrupt pin. The guest learns of
- * both from the kernel's command line, or from ACPI. Windows of shared memory begin at the first GiB above all RAM,
- * each at a multiple of its own alignment.
+ * both from the kernel's command line, or from ACPI. Windows of shared memory lie above all RAM, each from a GiB of its
+ * own on.
  *
  * Invariants: (1) what is made is in the vm at once, so that vm_close_devices and the release of the vm find it.
  * (2) nothing here waits for the guest, which has not begun.
@@ -122,6 +122,12 @@ static int add_device(struct vial_vm *vm, struct virtio_device *device, struct v
     return connect_device(vm, place, err);
 }
 
+static uint64_t next_gib(uint64_t address)
+{
+    const uint64_t gib = UINT64_C(1) << 30;
+    return (address + gib - 1) & ~(gib - 1);
+}
+
 /* A shared-memory window, above all RAM and the windows before it. */
 static int add_window(struct vial_vm *vm, const struct vm_extra *extra, struct vial_error *err)
 {
@@ -129,18 +135,16 @@ static int add_window(struct vial_vm *vm, const struct vm_extra *extra, struct v
     int result = kvm_machine_add_window(vm->machine, window.guest, window.size_bytes, extra->window, err);
     if (result == 0) {
         virtio_device_add_window(extra->device, &window);
-        vm->window_end += window.size_bytes;
+        vm->window_end = next_gib(window.guest + window.size_bytes);
     }
     return result;
 }
 
 static void place_windows(struct vial_vm *vm)
 {
-    const uint64_t alignment = UINT64_C(1) << 30;
     const struct memory_region *last = memory_region(vm->memory, memory_region_count(vm->memory) - 1);
     uint64_t end = last->guest + last->size_bytes;
-    end = end < MEMORY_GAP_END ? MEMORY_GAP_END : end;
-    vm->window_end = (end + alignment - 1) & ~(alignment - 1);
+    vm->window_end = next_gib(end < MEMORY_GAP_END ? MEMORY_GAP_END : end);
 }
 
 static int add_rng(struct vial_vm *vm, struct vial_error *err)
@@ -168,7 +172,8 @@ static int add_metrics(struct vial_vm *vm, struct vial_error *err)
 
 /* ---- the console ---- */
 
-bool vm_wants_implicit_console(const struct vial_vm_config *config)
+/* On standard input and output. */
+static bool wants_implicit_console(const struct vial_vm_config *config)
 {
     bool has_tty = false;
     for (size_t i = 0; i < config->console_port_count; i++)
@@ -231,7 +236,7 @@ static int add_console(struct vial_vm *vm, struct vial_error *err)
     auto_free struct console_port_options *ports = alloc_zero((config->console_port_count + 1) * sizeof(ports[0]));
     if (ports == NULL)
         return error_no_memory(err, VIAL_PHASE_START);
-    if (vm->output_fd >= 0 || vm_wants_implicit_console(config))
+    if (vm->output_fd >= 0 || wants_implicit_console(config))
         ports[count++] = main_port(vm);
     for (size_t i = 0; i < config->console_port_count; i++)
         ports[count++] = configured_port(&config->console_ports[i]);
@@ -356,7 +361,7 @@ static int add_platform(struct vial_vm *vm, struct vial_error *err)
 {
     static const struct {
         uint16_t first, count;
-    } ranges[VM_PLATFORM_RANGES] = {{0x60, 5}, {0x70, 2}, {0x92, 1}, {PLATFORM_POWER_OFF_PORT, 2}};
+    } ranges[VM_PLATFORM_RANGES] = {{0x60, 1}, {0x64, 1}, {0x70, 2}, {0x92, 1}, {PLATFORM_POWER_OFF_PORT, 2}};
     const struct memory_region *low = memory_region(vm->memory, 0), *high = memory_region(vm->memory, 1);
     int result = platform_new(&platform_ops, vm, low->size_bytes, high != NULL ? high->size_bytes : 0, &vm->platform);
     if (result < 0)
@@ -395,7 +400,7 @@ static int find_kernel(const struct kernel_config *kernel, struct host_path *pro
         return 0;
     if (!host_kernel_find("", HOST_ENGINE_KVM, project))
         return refuse(err, VIAL_ERROR_NOT_FOUND, "kernel.path", project->text,
-                      "build the project's kernel (kernel/build kvm), or give kernel.path",
+                      "build the project's kernel (kernel/build kvm-x86_64), or give kernel.path",
                       "no kernel is given, and there is none at %s", error_short(project->text).text);
     *ret_path = project->text;
     return 0;

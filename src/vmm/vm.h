@@ -26,7 +26,7 @@ struct vm_ports {
     struct platform *platform; /* borrowed */
     uint16_t first;
 };
-enum { VM_PLATFORM_RANGES = 4 };
+enum { VM_PLATFORM_RANGES = 5 };
 
 struct vial_vm {
     struct vial_vm_config *config; /* a reference of our own */
@@ -68,7 +68,7 @@ int vm_start(struct vial_vm_config *config, const struct vm_extra *extras, size_
              struct vial_error *err);
 
 /* Puts everything into an empty vm: memory, machine, devices, kernel. On failure what was made is in the vm, for
- * vm_release. */
+ * vial_vm_free. */
 int vm_assemble(struct vial_vm *vm, const struct kvm_options *options, const struct vm_extra *extras,
                 size_t extra_count, struct vial_error *err);
 
@@ -76,14 +76,10 @@ int vm_assemble(struct vial_vm *vm, const struct kvm_options *options, const str
  * lost. */
 void vm_stop_devices(struct vial_vm *vm);
 
-/* Ends the devices: everything that the guest has said is where it belongs, terminals are as before, threads are gone.
- * */
+/* Ends the devices: what the guest has said is where it belongs, terminals are as before, threads are gone. */
 void vm_close_devices(struct vial_vm *vm);
 
 /* The kernel's command line, in new memory. Devices, and whether there is ACPI, are known by now. */
 int vm_cmdline(const struct vial_vm *vm, char **ret_text, struct vial_error *err);
-
-/* Whether a console on standard input and output is to be made. */
-bool vm_wants_implicit_console(const struct vial_vm_config *config);
 
 #endif

@@ -178,23 +178,6 @@ static int start_device(void)
     return start_with(&layout);
 }
 
-/* An echo of `text` in descriptors 0 and 1. */
-static void offer_text(const char *text)
-{
-    uint32_t length = (uint32_t)strlen(text);
-    memory_write(driver.memory, DRIVER_BUFFERS, text, length);
-    driver_describe(&driver, DRIVER_DESCRIPTORS, 0, DRIVER_BUFFERS, length, DRIVER_NEXT, 1);
-    driver_describe(&driver, DRIVER_DESCRIPTORS, 1, DRIVER_BUFFERS + 4096, 64, DRIVER_WRITE, 0);
-    driver_offer(&driver, 0);
-}
-
-static bool takes_text(const char *text)
-{
-    uint32_t head, written;
-    return driver_take(&driver, &head, &written) && head == 0 && written == strlen(text) &&
-           memcmp(memory_span(driver.memory, DRIVER_BUFFERS + 4096, 64), text, written) == 0;
-}
-
 static bool was_called(void)
 {
     eventfd_t count;
@@ -219,11 +202,11 @@ TEST(a_chain_is_served_where_the_caller_turns)
 {
     begin();
     CHECK_INT(start_device(), 0);
-    offer_text("hello");
+    driver_offer_text(&driver, "hello");
     virtio_kick(device, 0);
     CHECK_INT(served, 0);
     virtio_device_turn(device);
-    CHECK(takes_text("hello"));
+    CHECK(driver_takes_text(&driver, "hello"));
     CHECK_INT(calls, 1);
     virtio_device_turn(device);
     CHECK_INT(served, 1);
@@ -236,11 +219,11 @@ TEST(a_chain_is_served_on_the_devices_thread)
     CHECK_INT(virtio_device_launch(device), 0);
     CHECK_INT(start_device(), 0);
     for (int i = 0; i < 1000; i++) {
-        offer_text(i % 2 == 0 ? "even" : "odd");
+        driver_offer_text(&driver, i % 2 == 0 ? "even" : "odd");
         CHECK_INT(eventfd_write(virtio_device_kick_fd(device, 0), 1), 0);
         while (driver_get_16(&driver, DRIVER_USED + 2) == driver.last_used)
             CHECK(was_called());
-        CHECK(takes_text(i % 2 == 0 ? "even" : "odd"));
+        CHECK(driver_takes_text(&driver, i % 2 == 0 ? "even" : "odd"));
     }
     end();
 }
@@ -249,23 +232,23 @@ TEST(a_device_that_has_started_may_be_launched)
 {
     begin();
     CHECK_INT(start_device(), 0);
-    offer_text("hello"); /* served at once, perhaps before virtio_device_launch has returned */
+    driver_offer_text(&driver, "hello"); /* served at once, perhaps before virtio_device_launch has returned */
     CHECK_INT(virtio_device_launch(device), 0);
     CHECK(was_called());
-    CHECK(takes_text("hello"));
+    CHECK(driver_takes_text(&driver, "hello"));
     end();
 }
 
 TEST(what_came_before_the_start_is_served_after_it)
 {
     begin();
-    offer_text("early");
+    driver_offer_text(&driver, "early");
     virtio_kick(device, 0);
     virtio_device_turn(device); /* the only kick has gone by */
     CHECK_INT(served, 0);
     CHECK_INT(start_device(), 0);
     virtio_device_turn(device);
-    CHECK(takes_text("early"));
+    CHECK(driver_takes_text(&driver, "early"));
     CHECK_INT(served, 1); /* and the queue that was not set up is not served */
     end();
 }
@@ -325,7 +308,7 @@ TEST(a_driver_that_refills_for_ever_gets_one_queue_at_a_turn)
     begin();
     is_greedy = true;
     CHECK_INT(start_device(), 0);
-    offer_text("again");
+    driver_offer_text(&driver, "again");
     for (unsigned turn = 1; turn <= 5; turn++) {
         virtio_device_turn(device); /* served again without a kick of the driver's */
         CHECK_INT(served, turn);
@@ -343,7 +326,7 @@ TEST(a_turn_ends_outside_of_serve_too)
     begin();
     is_greedy = true;
     CHECK_INT(start_device(), 0);
-    offer_text("again");
+    driver_offer_text(&driver, "again");
     virtio_device_run(device, drain_as_a_job, &count);
     CHECK_INT(count, entries);
     is_greedy = false;
@@ -367,12 +350,12 @@ TEST(an_unpopped_chain_takes_nothing_from_the_turn)
     unsigned count = 0;
     begin();
     CHECK_INT(start_device(), 0);
-    offer_text("later");
+    driver_offer_text(&driver, "later");
     for (unsigned i = 0; i < 3 * entries; i++)
         virtio_device_run(device, pop_and_unpop, &count);
     CHECK_INT(count, 3 * entries);
     virtio_device_turn(device);
-    CHECK(takes_text("later"));
+    CHECK(driver_takes_text(&driver, "later"));
     end();
 }
 
@@ -380,7 +363,7 @@ TEST(a_launched_device_stops_under_a_driver_that_refills_for_ever)
 {
     begin();
     is_greedy = true;
-    offer_text("again");
+    driver_offer_text(&driver, "again");
     CHECK_INT(virtio_device_launch(device), 0);
     CHECK_INT(start_device(), 0);
     CHECK(was_called());
@@ -467,7 +450,7 @@ TEST(a_device_is_freed_while_it_runs)
     unsigned before = count_entries("/proc/self/task");
     for (int i = 0; i < 20; i++) {
         begin();
-        offer_text("hello");
+        driver_offer_text(&driver, "hello");
         CHECK_INT(virtio_device_launch(device), 0);
         CHECK_INT(start_device(), 0);
         CHECK(count_entries("/proc/self/task") > before);
@@ -524,7 +507,7 @@ TEST(a_wrong_layout_starts_nothing)
     CHECK_INT(start_with(&layout), -EFAULT);
     struct queue_layout second_wrong[2] = {driver_layout(&driver), layout};
     CHECK_INT(virtio_device_start(device, driver.memory, 0, second_wrong), -EFAULT);
-    offer_text("hello");
+    driver_offer_text(&driver, "hello");
     virtio_kick(device, 0);
     virtio_device_turn(device);
     CHECK_INT(served, 0);
@@ -532,7 +515,7 @@ TEST(a_wrong_layout_starts_nothing)
     virtio_device_stop(device);
     CHECK_INT(start_device(), 0);
     virtio_device_turn(device);
-    CHECK(takes_text("hello"));
+    CHECK(driver_takes_text(&driver, "hello"));
     end();
 }
 
@@ -554,7 +537,7 @@ TEST(what_was_in_flight_at_a_stop_never_comes_back)
     struct queue_chain held = {0};
     begin();
     CHECK_INT(start_device(), 0);
-    offer_text("hello");
+    driver_offer_text(&driver, "hello");
     virtio_device_run(device, pop_and_hold, &held);
     CHECK_INT(held.writable_bytes, 64);
     virtio_device_stop(device);

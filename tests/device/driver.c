@@ -80,3 +80,21 @@ bool driver_take(struct driver *driver, uint32_t *ret_head, uint32_t *ret_writte
     *ret_written = driver_get_32(driver, entry + 4);
     return true;
 }
+
+enum { echo_offset = 4096, echo_bytes = 64 };
+
+void driver_offer_text(struct driver *driver, const char *text)
+{
+    uint32_t length = (uint32_t)strlen(text);
+    memory_write(driver->memory, DRIVER_BUFFERS, text, length);
+    driver_describe(driver, DRIVER_DESCRIPTORS, 0, DRIVER_BUFFERS, length, DRIVER_NEXT, 1);
+    driver_describe(driver, DRIVER_DESCRIPTORS, 1, DRIVER_BUFFERS + echo_offset, echo_bytes, DRIVER_WRITE, 0);
+    driver_offer(driver, 0);
+}
+
+bool driver_takes_text(struct driver *driver, const char *text)
+{
+    uint32_t head, written;
+    return driver_take(driver, &head, &written) && head == 0 && written == strlen(text) &&
+           memcmp(memory_span(driver->memory, DRIVER_BUFFERS + echo_offset, echo_bytes), text, written) == 0;
+}

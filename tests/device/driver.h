@@ -49,4 +49,9 @@ uint32_t driver_get_32(const struct driver *driver, uint64_t address);
 /* The next entry of the used ring; false when there is none. */
 bool driver_take(struct driver *driver, uint32_t *ret_head, uint32_t *ret_written);
 
+/* For a device that echoes: a chain of descriptors 0, with the text, and 1, with room for it; and whether the next used
+ * entry is that chain with the text in it. */
+void driver_offer_text(struct driver *driver, const char *text);
+bool driver_takes_text(struct driver *driver, const char *text);
+
 #endif

@@ -196,29 +196,13 @@ static bool has_interrupt(int wait_ms)
     return poll(&wait, 1, wait_ms) == 1 && eventfd_read(interrupt_fd, &count) == 0;
 }
 
-static void offer_text(const char *text)
-{
-    uint32_t length = (uint32_t)strlen(text);
-    memory_write(driver.memory, DRIVER_BUFFERS, text, length);
-    driver_describe(&driver, DRIVER_DESCRIPTORS, 0, DRIVER_BUFFERS, length, DRIVER_NEXT, 1);
-    driver_describe(&driver, DRIVER_DESCRIPTORS, 1, DRIVER_BUFFERS + 4096, 64, DRIVER_WRITE, 0);
-    driver_offer(&driver, 0);
-}
-
-static bool takes_text(const char *text)
-{
-    uint32_t head, written;
-    return driver_take(&driver, &head, &written) && head == 0 && written == strlen(text) &&
-           memcmp(memory_span(driver.memory, DRIVER_BUFFERS + 4096, 64), text, written) == 0;
-}
-
 /* An echo there and back, on the caller's thread. */
 static bool echoes(const char *text)
 {
-    offer_text(text);
+    driver_offer_text(&driver, text);
     put(QUEUE_NOTIFY, 0);
     virtio_device_turn(device);
-    return takes_text(text);
+    return driver_takes_text(&driver, text);
 }
 
 /* ---- what a device is ---- */
@@ -575,15 +559,15 @@ TEST(data_comes_back_from_the_devices_thread)
         for (int i = 0; i < 20; i++) {
             const char *text = i % 2 == 0 ? "even" : "odd";
             driver_put_16(&driver, DRIVER_AVAILABLE + 4 + 2 * entries, driver.last_used);
-            offer_text(text);
+            driver_offer_text(&driver, text);
             put(QUEUE_NOTIFY, 0);
             while (driver_get_16(&driver, DRIVER_USED + 2) == driver.last_used) {
                 CHECK(has_interrupt(patience_ms));
                 put(INTERRUPT_ACKNOWLEDGE, get(INTERRUPT_STATUS));
             }
-            CHECK(takes_text(text));
+            CHECK(driver_takes_text(&driver, text));
         }
-        offer_text("late");
+        driver_offer_text(&driver, "late");
         put(QUEUE_NOTIFY, 0); /* served or not: once the reset has returned, nothing comes any more */
         put(STATUS, 0);
         uint16_t used = driver_get_16(&driver, DRIVER_USED + 2);
@@ -631,7 +615,7 @@ TEST(requests_in_flight_end_with_a_reset)
         begin();
         holds = true;
         CHECK_INT(virtio_device_launch(device), 0);
-        offer_text("hello");
+        driver_offer_text(&driver, "hello");
         start_driver(0);
         virtio_device_run(device, push_held, &held_count); /* behind the serving of what was there */
         put(STATUS, ends[i]);
@@ -711,7 +695,7 @@ TEST(a_transport_may_go_while_the_device_runs)
     begin();
     CHECK_INT(virtio_device_launch(device), 0);
     start_driver(0);
-    offer_text("hello");
+    driver_offer_text(&driver, "hello");
     put(QUEUE_NOTIFY, 0);
     mmio = mmio_free(mmio);
     started = stopped;
@@ -781,12 +765,12 @@ TEST(four_cpus_that_set_up_and_reset_at_once)
     empty_rings();
     start_driver(0);
     CHECK_INT(get(STATUS), running);
-    offer_text("alive");
+    driver_offer_text(&driver, "alive");
     while (has_interrupt(0))
         ;
     put(QUEUE_NOTIFY, 0);
     while (driver_get_16(&driver, DRIVER_USED + 2) == driver.last_used)
         CHECK(has_interrupt(patience_ms));
-    CHECK(takes_text("alive"));
+    CHECK(driver_takes_text(&driver, "alive"));
     end();
 }

@@ -683,7 +683,7 @@ TEST(an_idle_port_costs_no_cpu)
     send_polling(&byte, 1);
     CHECK(read_all(output[0], &byte, 1));
     CHECK_INT(write(input[1], "more than one", 13), 13); /* it has room for one */
-    input[1] = fd_close(input[1]);                       /* hung up, which nobody asks for now */
+    input[1] = fd_close(input[1]);                       /* hung up, while nobody waits for that */
     output[0] = fd_close(output[0]);
     uint64_t before_ns = cpu_time_ns();
     poll(NULL, 0, 300);

@@ -114,6 +114,7 @@ static void test_ports(void)
     print_number("in16", in_16(0x1234));
     print_number("in32", in_32(0x1234));
     out_8(0x1234, 1);
+    print_number("gap", in_8(0x61)); /* between two ports of the keyboard controller */
     uint8_t string[4] = {0};
     uint8_t *at = string;
     uint64_t count = sizeof(string);

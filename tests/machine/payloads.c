@@ -21,7 +21,8 @@ TEST(a_guest_powers_off)
 TEST(unknown_ports_read_as_ones)
 {
     NEEDS_KVM;
-    CHECK_TEXT(machine_run("ports", VIAL_EXIT_COMPLETED, false), "in8=ff\nin16=ffff\nin32=ffffffff\nstring=1fe\n");
+    CHECK_TEXT(machine_run("ports", VIAL_EXIT_COMPLETED, false),
+               "in8=ff\nin16=ffff\nin32=ffffffff\ngap=ff\nstring=1fe\n");
 }
 
 TEST(unknown_memory_reads_as_ones)
@@ -48,7 +49,7 @@ TEST(what_nobody_answers_is_counted)
     CHECK(machine_start(&machine, NULL, 0));
     CHECK_INT(vial_vm_wait(machine.vm, 20000, &end, NULL), 0);
     CHECK_INT(vial_vm_get_stats(machine.vm, &stats, NULL), 0);
-    CHECK_INT(stats.unknown_ports, 8);
+    CHECK_INT(stats.unknown_ports, 9);
     machine_release(&machine);
 }
 
@@ -114,4 +115,25 @@ TEST(a_window_lies_above_all_memory)
     CHECK_TEXT(machine_finish(&machine, VIAL_EXIT_COMPLETED), "length=200000\nnone=ffffffff\nbase=100000000\n");
     machine_release(&machine);
     munmap(extra.window, window_bytes);
+}
+
+TEST(windows_have_a_gib_each)
+{
+    NEEDS_KVM;
+    enum { window_bytes = 2 << 20 };
+    struct virtio_device_options options = {.ops = &window_ops};
+    struct machine machine;
+    struct vm_extra extras[2] = {{.window_bytes = window_bytes}, {.window_bytes = window_bytes}};
+    CHECK(machine_configure(&machine, "halt"));
+    for (size_t i = 0; i < 2; i++) {
+        extras[i].window = mmap(NULL, window_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        CHECK(extras[i].window != MAP_FAILED);
+        CHECK_INT(virtio_device_new(&options, &extras[i].device), 0);
+    }
+    CHECK(machine_start(&machine, extras, 2));
+    CHECK(virtio_device_window(extras[0].device, 0)->guest == UINT64_C(4) << 30);
+    CHECK(virtio_device_window(extras[1].device, 0)->guest == UINT64_C(5) << 30);
+    machine_release(&machine);
+    for (size_t i = 0; i < 2; i++)
+        munmap(extras[i].window, window_bytes);
 }

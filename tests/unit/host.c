@@ -270,6 +270,9 @@ TEST(a_failure_is_refined_only_when_kvm_is_the_cause)
     snprintf(err.message, sizeof(err.message), "the original");
     CHECK_INT(kvm_diagnose_create_failure(test_folder(), -EIO, &err), -EIO);
     CHECK_TEXT(err.message, "the original");
+    fake.ns_per_iteration = 480; /* emulating, which is no reason to fail */
+    CHECK_INT(kvm_diagnose_create_failure(test_folder(), -EMFILE, &err), -EMFILE);
+    CHECK_TEXT(err.message, "the original");
     fake.exit_reason = KVM_EXIT_FAIL_ENTRY;
     CHECK_INT(kvm_diagnose_create_failure(test_folder(), -EINVAL, &err), -EIO);
     CHECK_INT(err.code, VIAL_ERROR_KVM_BROKEN);

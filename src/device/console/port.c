@@ -318,7 +318,10 @@ void port_stop(struct port *port)
     }
     if (lost > 0) {
         drop(port, lost);
-        log_warn("console.last_words_lost", LOG_UINT("port", port->index), LOG_UINT("bytes", lost));
+        port->losses++;
+        if ((port->losses & (port->losses - 1)) == 0) /* a guest that resets in a loop does not fill the log */
+            log_warn("console.last_words_lost", LOG_UINT("port", port->index), LOG_UINT("bytes", lost),
+                     LOG_UINT("count", port->losses));
     }
     port_close(port);
     port->is_added = port->is_ready = false;

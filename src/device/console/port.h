@@ -27,6 +27,7 @@ struct port {
     int tty_fd; /* owned; -1 where the port is no terminal */
     uint16_t columns, rows;
     bool has_warned_of_disk, has_warned_of_terminal;
+    unsigned losses; /* stops at which something could not be written */
 
     /* From start to stop: */
     bool is_added, is_ready;   /* the driver was told of the port, and has accepted it */

@@ -57,7 +57,8 @@ struct serial {
     size_t ring_first, ring_count;
     uint64_t dropped_bytes;
     bool has_output;                      /* the output exists and has not failed */
-    bool must_renew_terminal;             /* before anything else */
+    bool is_used;                         /* the guest has written to the port */
+    bool must_renew_terminal;             /* it may have been another's since it was made raw */
     bool is_output_idle, is_input_paused; /* what the thread sleeps on; cleared by whoever wakes it */
     int interrupt_fd;                     /* borrowed */
     int wake_fd;                          /* owned */
@@ -278,6 +279,17 @@ static void on_background_timer(void *user, uint32_t count)
     continue_input(serial, false);
 }
 
+/* The first time that the guest uses the port, and when somebody says that the terminal has changed. */
+static bool must_make_raw(struct serial *serial)
+{
+    pthread_mutex_lock(&serial->mutex);
+    bool is_used = serial->is_used, must_renew = serial->must_renew_terminal;
+    serial->must_renew_terminal = false;
+    pthread_mutex_unlock(&serial->mutex);
+    bool is_first = serial->terminal == NULL && !serial->is_in_background;
+    return is_used && (is_first || must_renew);
+}
+
 static void on_wake(void *user, uint32_t events)
 {
     struct serial *serial = user;
@@ -285,12 +297,7 @@ static void on_wake(void *user, uint32_t events)
     (void)events;
     ssize_t got = read(serial->wake_fd, &count, sizeof(count));
     (void)got; /* how often does not matter */
-    pthread_mutex_lock(&serial->mutex);
-    bool must_renew = serial->must_renew_terminal;
-    serial->must_renew_terminal = false;
-    pthread_mutex_unlock(&serial->mutex);
-    bool is_first = serial->terminal == NULL && !serial->is_in_background && !must_renew;
-    if (serial->is_terminal && (is_first || (must_renew && serial->terminal != NULL)))
+    if (serial->is_terminal && must_make_raw(serial))
         make_raw(serial);
     if (serial->output.fd >= 0 && serial->output_source == NULL)
         write_piece(serial);
@@ -433,6 +440,7 @@ uint8_t serial_read(struct serial *serial, uint64_t offset)
 void serial_write(struct serial *serial, uint64_t offset, uint8_t value)
 {
     pthread_mutex_lock(&serial->mutex);
+    serial->is_used = true;
     if (uart_write(&serial->uart, offset, value))
         put_output(serial, value);
     update(serial);
