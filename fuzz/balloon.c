@@ -31,7 +31,7 @@ static void begin(void)
     FUZZ_CHECK(memory_new_empty(&memory) == 0);
     FUZZ_CHECK(memory_add(memory, 0, ram_bytes / 2, fd, ram_bytes / 2) == 0);
     FUZZ_CHECK(memory_add(memory, ram_bytes / 2, ram_bytes / 2, fd, 0) == 0);
-    struct balloon_options options = {.memory = memory, .stats_interval_ms = 1};
+    struct balloon_options options = {.memory_bytes = ram_bytes, .stats_interval_ms = 1};
     FUZZ_CHECK(balloon_new(&options, &device) == 0);
     virtio_device_attach(device, &fuzz_transport_ops, &transport);
 }

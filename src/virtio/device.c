@@ -13,6 +13,11 @@
  *     status 0:  virtio_device_stop ───call──>   ops.stop, stop queues
  *
  * Kick eventfds are watched edge-triggered: every write to one is a new edge, so none is lost and none needs a read.
+ * A queue may have a second one, which belongs to a front end in another process.
+ *
+ * A driver on registers sets up all queues and then starts the device; one behind vhost-user begins with none and adds,
+ * pauses and resumes them one by one. A paused queue goes on at its used index: what was taken and not pushed comes
+ * again. Devices therefore push in order, or push all they hold in queue_paused.
  *
  * The configuration space is plain memory behind a lock. The driver reads it from its own threads; a change by the
  * device counts its generation up, so that a driver can tell when two reads belong together (virtio 1.2, 2.5.1). A
@@ -49,7 +54,9 @@ struct device_queue {
     struct queue *queue;        /* owned */
     int kick_fd;                /* owned */
     struct loop_source *source; /* the loop's */
-    unsigned turn_left;         /* chains that may be taken until serve is called again */
+    int peer_fd;                /* owned: a kick that a front end gave us, or -1 */
+    struct loop_source *peer_source;
+    unsigned turn_left; /* chains that may be taken until serve is called again */
 };
 
 /* The device whose thread this is. */
@@ -68,7 +75,8 @@ struct virtio_device {
     const struct virtio_transport_ops *transport_ops;
     void *transport; /* borrowed */
 
-    struct loop *loop; /* owned */
+    struct loop *loop;           /* owned */
+    const struct memory *memory; /* borrowed; NULL while it is not started */
     bool is_launched, is_started, is_broken;
     pthread_t thread;
     int job_fd;           /* owned: wakes the loop for a job */
@@ -90,15 +98,29 @@ struct virtio_device {
 
 /* ---- the thread ---- */
 
-static void handle_kick(void *user, uint32_t what)
+static bool is_own_thread(const struct virtio_device *device)
 {
-    struct device_queue *own = user;
-    (void)what;
+    return current_device == device || !device->is_launched;
+}
+
+static void renew_turn(struct device_queue *own)
+{
+    own->turn_left = queue_size(own->queue);
+}
+
+static void serve_queue(struct device_queue *own)
+{
     if (!virtio_is_ready(own->device, own->index))
         return;
-    own->turn_left = own->most_entries;
+    renew_turn(own);
     queue_disable_kicks(own->queue);
     own->device->ops->serve(own->device->state, own->index);
+}
+
+static void handle_kick(void *user, uint32_t what)
+{
+    (void)what;
+    serve_queue(user);
 }
 
 static void handle_job(void *user, uint32_t what)
@@ -137,7 +159,7 @@ static void signal_fd(int fd)
 
 void virtio_device_run(struct virtio_device *device, virtio_function function, void *argument)
 {
-    if (current_device == device || !device->is_launched) {
+    if (is_own_thread(device)) {
         function(device->state, argument);
         return;
     }
@@ -172,7 +194,8 @@ void virtio_device_turn(struct virtio_device *device)
 static int add_queue(struct virtio_device *device, uint16_t most_entries)
 {
     struct device_queue *own = &device->queues[device->queue_count];
-    *own = (struct device_queue){.device = device, .index = device->queue_count, .most_entries = most_entries};
+    *own = (struct device_queue){
+        .device = device, .index = device->queue_count, .most_entries = most_entries, .peer_fd = -1};
     own->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (own->kick_fd < 0)
         return -errno;
@@ -203,8 +226,10 @@ static void free_parts(struct virtio_device *device)
     for (unsigned i = 0; i < device->queue_count; i++)
         queue_free(device->queues[i].queue);
     loop_free(device->loop);
-    for (unsigned i = 0; i < device->queue_count; i++)
+    for (unsigned i = 0; i < device->queue_count; i++) {
         fd_close(device->queues[i].kick_fd);
+        fd_close(device->queues[i].peer_fd);
+    }
     fd_close(device->job_fd);
     pthread_cond_destroy(&device->job_changed);
     pthread_mutex_destroy(&device->lock);
@@ -292,26 +317,39 @@ static void tell_overdue_config(struct virtio_device *device)
         tell_config_changed(device);
 }
 
+void virtio_device_begin(struct virtio_device *device, const struct memory *memory, uint64_t features)
+{
+    assert(is_own_thread(device) && !device->is_started);
+    device->memory = memory;
+    device->is_broken = false;
+    device->is_started = true;
+    if (device->ops->start != NULL)
+        device->ops->start(device->state, features);
+    tell_overdue_config(device);
+}
+
+static int start_queue(struct device_queue *own, const struct memory *memory, const struct queue_layout *layout)
+{
+    int result = queue_start(own->queue, memory, layout);
+    renew_turn(own);
+    return result;
+}
+
 static void start_here(void *state, void *argument)
 {
     struct start_request *request = argument;
     struct virtio_device *device = request->device;
+    (void)state;
     assert(!device->is_started);
     request->result = 0;
-    for (unsigned i = 0; i < device->queue_count && request->result == 0; i++) {
-        device->queues[i].turn_left = device->queues[i].most_entries;
+    for (unsigned i = 0; i < device->queue_count && request->result == 0; i++)
         if (request->layouts[i].entries != 0)
-            request->result = queue_start(device->queues[i].queue, request->memory, &request->layouts[i]);
-    }
+            request->result = start_queue(&device->queues[i], request->memory, &request->layouts[i]);
     if (request->result < 0) {
         stop_queues(device);
         return;
     }
-    device->is_broken = false;
-    device->is_started = true;
-    if (device->ops->start != NULL)
-        device->ops->start(state, request->features);
-    tell_overdue_config(device);
+    virtio_device_begin(device, request->memory, request->features);
     /* The driver may have filled its queues, and even kicked, before it said that it was ready. */
     for (unsigned i = 0; i < device->queue_count; i++)
         if (virtio_is_ready(device, i))
@@ -341,16 +379,97 @@ static void stop_here(void *state, void *argument)
         return;
     /* A turn of its own: what a driver queued last is not to depend on how much of the turn before it has used. */
     for (unsigned i = 0; i < device->queue_count; i++)
-        device->queues[i].turn_left = device->queues[i].most_entries;
+        renew_turn(&device->queues[i]);
     if (device->ops->stop != NULL)
         device->ops->stop(state);
     stop_queues(device);
     device->is_started = false;
+    device->memory = NULL;
 }
 
 void virtio_device_stop(struct virtio_device *device)
 {
     virtio_device_run(device, stop_here, device);
+}
+
+/* ---- queues one by one ---- */
+
+int virtio_device_start_queue(struct virtio_device *device, unsigned queue, const struct queue_layout *layout)
+{
+    assert(is_own_thread(device) && device->is_started && queue < device->queue_count);
+    struct device_queue *own = &device->queues[queue];
+    int result = start_queue(own, device->memory, layout);
+    if (result < 0)
+        return result;
+    virtio_kick(device, queue); /* there may be something in it already */
+    return 0;
+}
+
+uint16_t virtio_device_pause_queue(struct virtio_device *device, unsigned queue)
+{
+    assert(is_own_thread(device) && device->is_started && queue < device->queue_count);
+    struct device_queue *own = &device->queues[queue];
+    renew_turn(own); /* as for stop */
+    if (device->ops->queue_paused != NULL)
+        device->ops->queue_paused(device->state, queue);
+    queue_stop(own->queue);
+    return queue_next_used(own->queue);
+}
+
+void virtio_device_serve(struct virtio_device *device, unsigned queue)
+{
+    assert(is_own_thread(device) && queue < device->queue_count);
+    serve_queue(&device->queues[queue]);
+}
+
+void virtio_device_move(struct virtio_device *device, const struct memory *memory)
+{
+    assert(is_own_thread(device) && device->is_started);
+    for (unsigned i = 0; i < device->queue_count; i++)
+        assert(!queue_is_started(device->queues[i].queue));
+    device->memory = memory;
+}
+
+int virtio_device_check_queue(const struct virtio_device *device, unsigned queue, const struct memory *memory,
+                              const struct queue_layout *layout)
+{
+    assert(queue < device->queue_count);
+    return queue_check(device->queues[queue].queue, memory, layout);
+}
+
+int virtio_device_watch_kick(struct virtio_device *device, unsigned queue, int fd)
+{
+    assert(is_own_thread(device) && queue < device->queue_count);
+    struct device_queue *own = &device->queues[queue];
+    struct loop_source *source = NULL;
+    int result = fd < 0 ? 0 : loop_add_fd(device->loop, fd, EPOLLIN | EPOLLET, handle_kick, own, &source);
+    if (result < 0) {
+        fd_close(fd);
+        return result;
+    }
+    loop_source_free(own->peer_source);
+    fd_close(own->peer_fd);
+    own->peer_source = source;
+    own->peer_fd = fd;
+    return 0;
+}
+
+int virtio_device_grow_queues(struct virtio_device *device, uint16_t most_entries)
+{
+    assert(!device->is_launched && !device->is_started);
+    for (unsigned i = 0; i < device->queue_count; i++) {
+        struct device_queue *own = &device->queues[i];
+        struct queue *larger = NULL;
+        if (own->most_entries >= most_entries)
+            continue;
+        int result = queue_new(most_entries, &larger);
+        if (result < 0)
+            return result;
+        queue_free(own->queue);
+        own->queue = larger;
+        own->most_entries = most_entries;
+    }
+    return 0;
 }
 
 /* ---- what it is ---- */
@@ -440,17 +559,18 @@ static void tell_config_written(void *state, void *argument)
         request->device->ops->config_written(state, request->offset, request->length);
 }
 
-void virtio_device_write_config(struct virtio_device *device, uint32_t offset, const void *bytes, uint32_t length)
+bool virtio_device_write_config(struct virtio_device *device, uint32_t offset, const void *bytes, uint32_t length)
 {
     uint32_t inside = offset - device->writable_offset; /* wraps to something large below it */
     if (length == 0 || inside >= device->writable_bytes || length > device->writable_bytes - inside)
-        return;
+        return false;
     pthread_mutex_lock(&device->lock);
     memcpy(device->config + offset, bytes, length);
     pthread_mutex_unlock(&device->lock);
     struct config_write request = {.device = device, .offset = offset, .length = length};
     if (device->ops->config_written != NULL)
         virtio_device_run(device, tell_config_written, &request);
+    return true;
 }
 
 uint32_t virtio_device_config_generation(struct virtio_device *device)
@@ -487,6 +607,11 @@ struct loop *virtio_device_loop(const struct virtio_device *device)
 bool virtio_device_is_started(const struct virtio_device *device)
 {
     return device->is_started;
+}
+
+const struct memory *virtio_device_memory(const struct virtio_device *device)
+{
+    return device->memory;
 }
 
 bool virtio_is_ready(const struct virtio_device *device, unsigned queue)

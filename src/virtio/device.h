@@ -57,12 +57,17 @@ struct virtio_device_ops {
     enum virtio_type type;
     const char *name; /* for the log and the thread */
 
-    /* The driver is ready: `features` were agreed on, and the queues that it set up are started. */
+    /* The driver is ready: `features` were agreed on. The queues that it set up are started, or follow one by one. */
     void (*start)(void *state, uint64_t features);
 
     /* There may be something in this queue: take chains with virtio_pop until it says that there are no more. Called
      * only between start and stop, and only for a queue that the driver set up. */
     void (*serve)(void *state, unsigned queue);
+
+    /* This queue will not be served for a while, and guest memory may move meanwhile: push its chains, or forget them,
+     * with all that points into them. A chain that is not pushed comes again when the queue goes on; so chains of a
+     * queue have to be pushed in the order in which they were taken. */
+    void (*queue_paused)(void *state, unsigned queue);
 
     /* The driver resets the device, or the machine ends: forget the guest's requests. They may be pushed no more once
      * this returns, and nothing may touch guest memory on their behalf. */
@@ -128,10 +133,42 @@ int virtio_device_start(struct virtio_device *device, const struct memory *memor
 /* Returns when the device has let go of guest memory. Harmless when it was not started. */
 void virtio_device_stop(struct virtio_device *device);
 
+/* The same for a transport whose driver sets up its queues one by one. These are called on the device's thread, or
+ * before it is launched. */
+
+/* Begins without queues; virtio_device_stop ends it. */
+void virtio_device_begin(struct virtio_device *device, const struct memory *memory, uint64_t features);
+
+/* Adds a queue, which is served soon, to a device that has begun: 0, or -EINVAL or -EFAULT as virtio_device_start. */
+int virtio_device_start_queue(struct virtio_device *device, unsigned queue, const struct queue_layout *layout);
+
+/* Takes it away again. The device forgets its chains and keeps everything else. Returns where it has to go on: its used
+ * index, so that nothing is lost that was not pushed. */
+uint16_t virtio_device_pause_queue(struct virtio_device *device, unsigned queue);
+
+/* The driver has kicked a started queue: serves it at once. */
+void virtio_device_serve(struct virtio_device *device, unsigned queue);
+
+/* Other memory for a device that has begun and has no queue at the moment. */
+void virtio_device_move(struct virtio_device *device, const struct memory *memory);
+
+/* Whether the queue could be started with this layout. */
+int virtio_device_check_queue(const struct virtio_device *device, unsigned queue, const struct memory *memory,
+                              const struct queue_layout *layout);
+
+/* Another kick for this queue: a descriptor that becomes readable, owned from here on even on failure, in the place of
+ * the last one; -1 for none. It is never read, as another's descriptor could block; each write to it is a kick. 0, or
+ * the -errno with which epoll refuses it. */
+int virtio_device_watch_kick(struct virtio_device *device, unsigned queue, int fd);
+
+/* Lets the driver set up larger queues than the device type asks for, for a transport that cannot tell it how large
+ * they may be. Before the device is launched. 0 or -ENOMEM. */
+int virtio_device_grow_queues(struct virtio_device *device, uint16_t most_entries);
+
 /* The configuration space, from any thread. Reads beyond its end are zeros; writes outside its writable part are
- * ignored. */
+ * ignored: false. */
 void virtio_device_read_config(struct virtio_device *device, uint32_t offset, void *bytes, uint32_t length);
-void virtio_device_write_config(struct virtio_device *device, uint32_t offset, const void *bytes, uint32_t length);
+bool virtio_device_write_config(struct virtio_device *device, uint32_t offset, const void *bytes, uint32_t length);
 uint32_t virtio_device_config_generation(struct virtio_device *device);
 
 /* Windows are given to the device while the machine is put together. */
@@ -155,6 +192,9 @@ void virtio_device_run(struct virtio_device *device, virtio_function function, v
 void *virtio_device_state(const struct virtio_device *device);
 struct loop *virtio_device_loop(const struct virtio_device *device);
 bool virtio_device_is_started(const struct virtio_device *device);
+
+/* The guest's memory, between start and stop. It may be another one after queue_paused. */
+const struct memory *virtio_device_memory(const struct virtio_device *device);
 
 /* Whether the driver set up this queue and the device may use it now. */
 bool virtio_is_ready(const struct virtio_device *device, unsigned queue);

@@ -135,23 +135,47 @@ struct queue *queue_free(struct queue *queue)
     return NULL;
 }
 
-int queue_start(struct queue *queue, const struct memory *memory, const struct queue_layout *layout)
+struct parts { /* of a ring, in our memory */
+    const uint8_t *descriptors;
+    uint8_t *available, *used;
+};
+
+static int find_parts(const struct queue *queue, const struct memory *memory, const struct queue_layout *layout,
+                      struct parts *ret_parts)
 {
-    queue_stop(queue);
     size_t entries = layout->entries;
     if (!is_power_of_two(layout->entries) || layout->entries > queue->most_entries)
         return -EINVAL;
     /* (2.7, alignment) Aligned guest addresses are aligned here, too: regions are mapped by whole pages. */
     if (layout->descriptors % 16 != 0 || layout->available % 2 != 0 || layout->used % 4 != 0)
         return -EINVAL;
-    const uint8_t *descriptors = memory_span(memory, layout->descriptors, descriptor_bytes * entries);
-    uint8_t *available = memory_span(memory, layout->available, ring_header_bytes + 2 * entries + 2);
-    uint8_t *used = memory_span(memory, layout->used, ring_header_bytes + used_entry_bytes * entries + 2);
-    if (descriptors == NULL || available == NULL || used == NULL)
+    struct parts parts = {
+        .descriptors = memory_span(memory, layout->descriptors, descriptor_bytes * entries),
+        .available = memory_span(memory, layout->available, ring_header_bytes + 2 * entries + 2),
+        .used = memory_span(memory, layout->used, ring_header_bytes + used_entry_bytes * entries + 2),
+    };
+    if (parts.descriptors == NULL || parts.available == NULL || parts.used == NULL)
         return -EFAULT;
-    queue->descriptors = descriptors;
-    queue->available = available;
-    queue->used = used;
+    *ret_parts = parts;
+    return 0;
+}
+
+int queue_check(const struct queue *queue, const struct memory *memory, const struct queue_layout *layout)
+{
+    struct parts parts;
+    return find_parts(queue, memory, layout, &parts);
+}
+
+int queue_start(struct queue *queue, const struct memory *memory, const struct queue_layout *layout)
+{
+    struct parts parts;
+    queue_stop(queue);
+    int result = find_parts(queue, memory, layout, &parts);
+    if (result < 0)
+        return result;
+    queue->descriptors = parts.descriptors;
+    queue->available = parts.available;
+    queue->used = parts.used;
     queue->entries = layout->entries;
     queue->has_event_index = layout->has_event_index;
     queue->has_indirect = layout->has_indirect;
@@ -190,6 +214,16 @@ bool queue_is_broken(const struct queue *queue)
 uint16_t queue_next_available(const struct queue *queue)
 {
     return queue->next_available;
+}
+
+uint16_t queue_next_used(const struct queue *queue)
+{
+    return queue->next_used;
+}
+
+uint16_t queue_size(const struct queue *queue)
+{
+    return queue->entries;
 }
 
 static bool is_usable(const struct queue *queue)

@@ -44,8 +44,11 @@ struct queue_chain {
 int queue_new(uint16_t most_entries, struct queue **ret_queue);
 struct queue *queue_free(struct queue *queue);
 
-/* Begins to serve. The memory is borrowed until queue_stop. -EINVAL or -EFAULT for a layout that the driver must not
- * give; the queue then stays stopped. */
+/* Whether queue_start would take this layout: 0, or -EINVAL or -EFAULT for one that the driver must not give. */
+int queue_check(const struct queue *queue, const struct memory *memory, const struct queue_layout *layout);
+
+/* Begins to serve. The memory is borrowed until queue_stop. What queue_check refuses is refused, and the queue stays
+ * stopped. */
 int queue_start(struct queue *queue, const struct memory *memory, const struct queue_layout *layout);
 
 /* Stops at once, whatever is in flight; a later push of an old chain is not possible. Can be started again. */
@@ -76,5 +79,11 @@ bool queue_is_broken(const struct queue *queue);
 
 /* Where a next back end would begin. */
 uint16_t queue_next_available(const struct queue *queue);
+
+/* Where it would begin to have everything again that was not pushed, if what was pushed came in order. */
+uint16_t queue_next_used(const struct queue *queue);
+
+/* How many entries the driver gave it. */
+uint16_t queue_size(const struct queue *queue);
 
 #endif

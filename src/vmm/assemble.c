@@ -157,7 +157,7 @@ static int add_rng(struct vial_vm *vm, struct vial_error *err)
 static int add_balloon(struct vial_vm *vm, struct vial_error *err)
 {
     struct balloon_options options = {
-        .memory = vm->memory,
+        .memory_bytes = (uint64_t)vm->config->machine.memory_mib << 20,
         .stats_interval_ms = vm->config->machine.balloon_stats_interval_ms,
     };
     int result = balloon_new(&options, &vm->balloon);

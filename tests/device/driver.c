@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 void driver_init(struct driver *driver, uint16_t entries)
 {

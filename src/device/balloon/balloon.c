@@ -51,8 +51,8 @@ struct config { /* (5.5.4), as far as our features reach */
 
 struct balloon {
     struct virtio_device *device; /* borrowed: it owns us */
-    const struct memory *memory;  /* borrowed */
     uint64_t features;            /* that the driver took */
+    uint32_t memory_pages;        /* what the guest has, as far as the configuration can say it */
     uint32_t actual_pages;
     struct balloon_counters counters;
     uint64_t complaints; /* ignored and failed together, when the log last heard of them */
@@ -63,16 +63,6 @@ struct balloon {
     bool has_buffer; /* of the statistics queue, held to ask for the next ones */
     uint16_t buffer_head;
 };
-
-/* The greatest number of pages that the configuration can say and the guest has. */
-static uint32_t memory_pages(const struct memory *memory)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < memory_region_count(memory); i++)
-        bytes += memory_region(memory, i)->size_bytes;
-    uint64_t pages = bytes / BALLOON_PAGE_BYTES;
-    return pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX;
-}
 
 /* Says in the log that requests make no sense: at the first one, and again whenever there are twice as many. */
 static void complain(struct balloon *balloon)
@@ -99,7 +89,7 @@ static void serve_pages(struct balloon *balloon, unsigned queue, pages_function 
             virtio_call(balloon->device, queue);
             return;
         }
-        function(balloon->memory, &chain, &work, &balloon->counters);
+        function(virtio_device_memory(balloon->device), &chain, &work, &balloon->counters);
         virtio_push(balloon->device, queue, chain.head, 0);
         complain(balloon);
     }
@@ -170,12 +160,24 @@ static void serve(void *state, unsigned queue)
         serve_pages(balloon, queue, pages_report);
 }
 
+/* The buffer comes again, and is read again then. */
+static void forget_buffer(struct balloon *balloon)
+{
+    balloon->has_buffer = false;
+    loop_set_deadline(balloon->timer, CLOCK_NEVER);
+}
+
+static void queue_paused(void *state, unsigned queue)
+{
+    if (queue == statistics_queue)
+        forget_buffer(state);
+}
+
 static void stop(void *state)
 {
     struct balloon *balloon = state;
     static const uint32_t none = 0;
-    balloon->has_buffer = false;
-    loop_set_deadline(balloon->timer, CLOCK_NEVER);
+    forget_buffer(balloon);
     /* The guest has all of its pages again. Said as its driver would say it, because a change of ours comes with an
      * interrupt, which would be for nobody now. */
     virtio_device_write_config(balloon->device, offsetof(struct config, actual_pages), &none, sizeof(none));
@@ -188,7 +190,7 @@ static void config_written(void *state, uint32_t offset, uint32_t length)
     (void)offset, (void)length; /* it can only be this one */
     virtio_device_read_config(balloon->device, offsetof(struct config, actual_pages), &actual_pages,
                               sizeof(actual_pages));
-    if (actual_pages <= memory_pages(balloon->memory))
+    if (actual_pages <= balloon->memory_pages)
         balloon->actual_pages = actual_pages;
     else
         balloon->counters.ignored++;
@@ -200,6 +202,7 @@ static const struct virtio_device_ops balloon_ops = {
     .name = "balloon",
     .start = start,
     .serve = serve,
+    .queue_paused = queue_paused,
     .stop = stop,
     .config_written = config_written,
     .free = free,
@@ -212,7 +215,8 @@ int balloon_new(const struct balloon_options *options, struct virtio_device **re
     auto_free struct balloon *balloon = alloc_zero(sizeof(*balloon));
     if (balloon == NULL)
         return -ENOMEM;
-    balloon->memory = options->memory;
+    uint64_t pages = options->memory_bytes / BALLOON_PAGE_BYTES;
+    balloon->memory_pages = pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX;
     balloon->stats_interval_ns = options->stats_interval_ms * CLOCK_NS_PER_MS;
     struct virtio_device_options device_options = {
         .ops = &balloon_ops,
@@ -252,7 +256,7 @@ static void set_target(void *state, void *argument)
     struct balloon *balloon = state;
     struct target_request *request = argument;
     uint64_t pages = request->target_mib * (UINT64_C(1048576) / BALLOON_PAGE_BYTES);
-    request->result = pages > memory_pages(balloon->memory) ? -EINVAL : 0;
+    request->result = pages > balloon->memory_pages ? -EINVAL : 0;
     if (request->result < 0)
         return;
     uint32_t target_pages = (uint32_t)pages;

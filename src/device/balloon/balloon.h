@@ -10,8 +10,8 @@
 #include "virtio/device.h"
 
 struct balloon_options {
-    const struct memory *memory; /* borrowed: the one that the queues are in */
-    uint32_t stats_interval_ms;  /* how often the guest is asked for statistics; 0 is never */
+    uint64_t memory_bytes;      /* of the guest: no target, and no balloon, is larger */
+    uint32_t stats_interval_ms; /* how often the guest is asked for statistics; 0 is never */
 };
 
 int balloon_new(const struct balloon_options *options, struct virtio_device **ret_device);

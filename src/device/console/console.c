@@ -75,6 +75,14 @@ static void console_serve(void *state, unsigned queue)
         port_pump_output(&console->ports[index]);
 }
 
+static void console_queue_paused(void *state, unsigned queue)
+{
+    struct console *console = state;
+    for (unsigned i = 0; i < console->port_count; i++)
+        if (port_transmit_queue(&console->ports[i]) == queue)
+            port_pause_output(&console->ports[i]);
+}
+
 static void console_stop(void *state)
 {
     struct console *console = state;
@@ -166,6 +174,7 @@ static const struct virtio_device_ops console_ops = {
     .name = "console",
     .start = console_start,
     .serve = console_serve,
+    .queue_paused = console_queue_paused,
     .stop = console_stop,
     .free = console_free,
 };

@@ -85,12 +85,15 @@ static bool take_chain(struct port *port)
     if (!virtio_pop(device_of(port), port_transmit_queue(port), &port->chain))
         return false;
     port->has_chain = true;
-    port->chain_offset = 0;
+    port->chain_offset = port->resume_offset;
+    port->resume_offset = 0;
+    if (port->chain_offset > port->chain.readable_bytes)
+        port->chain_offset = port->chain.readable_bytes; /* it is another chain than before the pause */
     if (port->chain.readable_bytes == 0)
         console_ignore(port->console);
     if (stream_exists(&port->output) && port->output.has_ended)
-        drop(port, port->chain.readable_bytes);
-    if (port->chain.readable_bytes == 0 || !stream_is_alive(&port->output))
+        drop(port, port->chain.readable_bytes - port->chain_offset);
+    if (port->chain_offset == port->chain.readable_bytes || !stream_is_alive(&port->output))
         finish_chain(port);
     return true;
 }
@@ -134,6 +137,13 @@ void port_pump_output(struct port *port)
         break;
     }
     virtio_call(device_of(port), port_transmit_queue(port));
+}
+
+void port_pause_output(struct port *port)
+{
+    if (port->has_chain)
+        port->resume_offset = port->chain_offset;
+    port->has_chain = false;
 }
 
 /* ---- to the guest ---- */
@@ -308,6 +318,7 @@ void port_stop(struct port *port)
     if (port->has_chain)
         lost = port->chain.readable_bytes - port->chain_offset;
     port->has_chain = false;
+    port->resume_offset = 0;
     /* What is still in the ring, as far as it is one: the queue holds no more than its places. */
     for (unsigned left = CONSOLE_QUEUE_ENTRIES; left > 0; left--) {
         struct queue_chain chain;

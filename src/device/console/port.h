@@ -37,6 +37,7 @@ struct port {
     bool is_in_background;     /* the terminal is another's just now */
     struct queue_chain chain;  /* taken from the guest, and not yet written as a whole */
     size_t chain_offset;       /* what of it was written */
+    size_t resume_offset;      /* what was written of the next one, before the queue was paused */
     bool has_chain;
     uint64_t written_bytes; /* ever, so that a flush sees whether it moves */
 };
@@ -81,6 +82,9 @@ bool port_is_host_open(const struct port *port);
 /* Moves what can be moved now. */
 void port_pump_input(struct port *port);
 void port_pump_output(struct port *port);
+
+/* The queue of the port's output is paused: its chain comes again, and is written from where it was left. */
+void port_pause_output(struct port *port);
 
 /* The terminal may have been another's, and changed by him. */
 void port_renew_terminal(struct port *port);
