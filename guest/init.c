@@ -1,40 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The first process of a guest: says that the guest is up, and ends it.
+/* The first process of a guest: runs what the host asks for, or says that the guest is up, and ends the machine.
  *
- * It mounts what it needs to know where it is (/proc, /dev), prints one line on its standard output
+ * With VIAL_EXEC in its environment (a word on the kernel's command line) it runs one program and tells the host how it
+ * ended; exec.c does that, and proto/init.h is what they agree on. Without it, it mounts what it needs to know where it
+ * is (/proc, /dev), and prints one line on its standard output:
  *
  *     vial-init: up 0.123 s, kernel 7.3.1, 2 CPUs
  *
- * and then ends the machine: by reboot(2), which KVM machines turn into a reset and user-mode Linux, when it was given
- * `noreboot`, into its exit. The
- * kernel starts it without descriptors when it found no console; then /dev/console is opened once /dev is there.
+ * The kernel starts it without descriptors when it found no console; then /dev/console is opened once /dev is there.
  *
- * Invariants: (1) it never returns: a PID 1 that ends panics the kernel. (2) whatever fails is printed, and the machine
+ * The end of a machine on KVM is a reset: without ACPI Linux cannot switch a PC off, and only halts instead
+ * (kernel/reboot.c: kernel_can_power_off). A user-mode Linux is switched off, which is the end of its process; by a
+ * reset it would begin again, unless it was given `noreboot`.
+ *
+ * Invariants: (1) it never returns: a PID 1 that ends panics the kernel. (2) whatever fails is told, and the machine
  * still ends.
  *
- * Trust: it is trusted by nobody; what it prints is a guest's claim.
+ * Trust: it is trusted by nobody; what it says is a guest's claim.
  */
+#include "guest.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 static void complain(const char *what, const char *on)
 {
     dprintf(STDOUT_FILENO, "vial-init: %s %s: %s\n", what, on, strerror(errno));
-}
-
-static void mount_at(const char *type, const char *folder)
-{
-    if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-        complain("mkdir", folder);
-    if (mount(type, folder, type, MS_NOSUID | MS_NOEXEC, NULL) < 0 && errno != EBUSY)
-        complain("mount", folder);
 }
 
 /* With nothing open, the next three opens become stdin, stdout and stderr. */
@@ -63,19 +61,38 @@ static void report(void)
             cpus == 1 ? "CPU" : "CPUs");
 }
 
+static void say_up(void)
+{
+    int dev = mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
+    open_console();
+    int proc = mount_at("proc", "/proc", MS_NOSUID | MS_NOEXEC, NULL);
+    errno = -dev;
+    if (dev < 0)
+        complain("mount", "/dev");
+    errno = -proc;
+    if (proc < 0)
+        complain("mount", "/proc");
+    report();
+}
+
+static _Noreturn void end_machine(void)
+{
+    sync();
+    reboot(is_user_mode_linux() ? RB_POWER_OFF : RB_AUTOBOOT);
+    tell("reboot", "the machine", -errno);
+    for (;;)
+        pause();
+}
+
 int main(void)
 {
     if (getpid() != 1) {
         dprintf(STDERR_FILENO, "vial-init: this is a guest's first process; it has no use elsewhere\n");
         return 1;
     }
-    mount_at("devtmpfs", "/dev");
-    open_console();
-    mount_at("proc", "/proc");
-    report();
-    sync();
-    reboot(RB_AUTOBOOT);
-    complain("reboot", "the machine");
-    for (;;)
-        pause();
+    if (getenv(INIT_VARIABLE) != NULL)
+        run_for_host();
+    else
+        say_up();
+    end_machine();
 }

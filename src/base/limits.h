@@ -41,6 +41,12 @@
 /* One of them: Linux's MAX_ARG_STRLEN, its NUL included. */
 #define LIMIT_EXEC_STRING_BYTES (128 << 10)
 
+/* A path that travels beside them: Linux's PATH_MAX, its NUL included. */
+#define LIMIT_EXEC_PATH_BYTES 4096
+
+/* The body of the message with all of that: strings, two paths, and what stands before them. */
+#define LIMIT_EXEC_REQUEST_BYTES (LIMIT_EXEC_BYTES + (16u << 10))
+
 /* The path of init, which travels on the kernel command line. */
 #define LIMIT_INIT_BYTES 255
 
@@ -94,5 +100,39 @@
 
 /* Statistics in one message of a guest's balloon. Linux knows 16. */
 #define LIMIT_BALLOON_STATISTICS 64
+
+/* Processes and threads in the jail of a user-mode Linux: each guest process is one. Together with the descriptors, of
+ * which the guest's kernel takes one a process, this is far more than an ordinary guest has. */
+#define LIMIT_JAIL_PROCESSES 4096
+#define LIMIT_JAIL_DESCRIPTORS 4096
+
+/* What the root of a jail holds beside the initramfs: the entry of one CPU, and some folders. */
+#define LIMIT_JAIL_ROOT_BYTES (64u << 10)
+
+/* What a file in a jail may have beyond the guest's memory. The kernel's own program for its processes is smaller. */
+#define LIMIT_JAIL_FILE_SLACK_BYTES (1u << 20)
+
+/* How long the end of a jail waits for processes that are killed but not gone, at a time. Only a host that does not get
+ * to run them takes as long. */
+#define LIMIT_JAIL_END_MS 1000
+
+/* The command line of a user-mode Linux kernel (COMMAND_LINE_SIZE of ARCH=um), its NUL included. */
+#define LIMIT_UML_CMDLINE_BYTES 4096
+
+/* Virtqueues of one device that user-mode Linux's vhost-user driver takes. */
+#define LIMIT_UML_QUEUES 64
+
+/* A line of a user-mode Linux kernel's early output; the rest of a longer one is passed over. Linux's own lines are
+ * shorter than 1 KiB with their prefixes (PRINTK_MESSAGE_MAX), and what we tell of one is a sentence. */
+#define LIMIT_UML_LINE_BYTES 512
+
+/* The walls of a jail, told in words. There are 13, and a reason for each that is missing. */
+#define LIMIT_UML_WALLS_BYTES 2048
+
+/* What we look through in a kernel's file: its table of sections, their names, and its read-only data, which holds the
+ * configuration that it was built with. The project's kernel has 44 sections and 1.1 MiB. */
+#define LIMIT_UML_SECTIONS 1024
+#define LIMIT_UML_SECTION_NAMES_BYTES (64u << 10)
+#define LIMIT_UML_RODATA_BYTES (64u << 20)
 
 #endif

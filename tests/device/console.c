@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The console against a driver: the handshake, bytes both ways at every pace, ends, last words, and the terminal. */
-#include "test.h"
+/* The console against a driver: the handshake, bytes both ways at every pace, ends, and last words. */
+#include "console_test.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/fd.h"
 #include "base/limits.h"
-#include "console_driver.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,59 +18,6 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-
-static struct console_driver driver;
-
-static struct console_port_options inout(const char *name, int input_fd, int output_fd)
-{
-    return (struct console_port_options){
-        .name = name, .kind = CONSOLE_PORT_INOUT, .input_fd = input_fd, .output_fd = output_fd, .tty_fd = -1};
-}
-
-static void begin(const struct console_port_options *ports, unsigned count, bool is_multiport)
-{
-    struct console_options options = {.ports = ports, .port_count = count};
-    signal(SIGPIPE, SIG_IGN); /* the device runs on our thread here */
-    console_driver_init(&driver, &options);
-    console_driver_start(&driver, is_multiport);
-}
-
-static void end(void)
-{
-    console_driver_release(&driver);
-}
-
-static void say(unsigned port, const char *text)
-{
-    if (!console_write(&driver, port, text, strlen(text)))
-        abort();
-    console_driver_turn(&driver);
-}
-
-static const char *read_text(int fd)
-{
-    static char text[8192];
-    ssize_t got = read(fd, text, sizeof(text) - 1);
-    text[got > 0 ? got : 0] = '\0';
-    return text;
-}
-
-static const char *hear_text(unsigned port)
-{
-    static char text[2 * DRIVER_BUFFER_BYTES + 1];
-    text[console_read(&driver, port, text, sizeof(text) - 1)] = '\0';
-    return text;
-}
-
-/* Whether the condition holds within five seconds. */
-#define COMES_TRUE(condition)                                                                                          \
-    __extension__({                                                                                                    \
-        uint64_t give_up_ns = clock_deadline_ns(5 * CLOCK_NS_PER_S);                                                   \
-        bool is_true;                                                                                                  \
-        while (!(is_true = (condition)) && clock_now_ns() < give_up_ns)                                                \
-            poll(NULL, 0, 2);                                                                                          \
-        is_true;                                                                                                       \
-    })
 
 /* ---- the handshake ---- */
 
@@ -93,18 +38,6 @@ TEST(a_driver_without_multiport_has_one_console)
     CHECK_TEXT(hear_text(0), "and back");
     end();
     fd_close(in[0]), fd_close(in[1]), fd_close(out[0]), fd_close(out[1]);
-}
-
-/* The next message, as port:event:value[:body]. */
-static const char *next_message(void)
-{
-    static char text[256];
-    struct control_message message;
-    if (!console_hear(&driver, &message))
-        return "none";
-    snprintf(text, sizeof(text), "%u:%u:%u%s%.*s", message.port, message.event, message.value,
-             message.body_bytes > 0 ? ":" : "", (int)message.body_bytes, message.body);
-    return text;
 }
 
 TEST(ports_are_announced_one_by_one)
@@ -496,6 +429,65 @@ static ssize_t custom_lie(void *user, const void *bytes, size_t length)
     return (ssize_t)length + 1;
 }
 
+static int changes[2]; /* closed, opened */
+
+static void note_change(void *user, bool is_open)
+{
+    (void)user;
+    changes[is_open]++;
+}
+
+TEST(a_close_is_told_when_the_last_words_are_out)
+{
+    static const char page[4096];
+    int out[2];
+    CHECK(pipe(out) == 0);
+    CHECK(fcntl(out[1], F_SETPIPE_SZ, 4096) > 0);
+    struct console_port_options port = inout("out", -1, out[1]);
+    port.guest_changed = note_change;
+    changes[0] = changes[1] = 0;
+    begin(&port, 1, true);
+    CHECK_INT(changes[1], 1);
+    for (int i = 0; i < 3; i++)
+        CHECK(console_write(&driver, 0, page, sizeof(page)));
+    console_driver_turn(&driver);
+    console_say(&driver, 0, 6, 0); /* PORT_OPEN 0 */
+    console_driver_turn(&driver);
+    CHECK_INT(changes[0], 0);
+    for (size_t got = 0; got < 3 * sizeof(page); got += strlen(read_text(out[0])) + 4096) {
+        CHECK_INT(changes[0], 0);
+        console_driver_turn(&driver);
+    }
+    CHECK(COMES_TRUE((console_driver_turn(&driver), changes[0] == 1)));
+    console_driver_turn(&driver);
+    CHECK_INT(changes[0], 1);
+    console_say(&driver, 0, 6, 1);
+    console_say(&driver, 0, 6, 0);
+    console_driver_turn(&driver);
+    CHECK_INT(changes[1], 2);
+    CHECK_INT(changes[0], 2);
+    end();
+    fd_close(out[0]), fd_close(out[1]);
+}
+
+TEST(a_close_is_told_when_nobody_reads_any_more)
+{
+    int out[2];
+    CHECK(pipe(out) == 0);
+    struct console_port_options port = inout("out", -1, out[1]);
+    port.guest_changed = note_change;
+    changes[0] = changes[1] = 0;
+    begin(&port, 1, true);
+    fd_close(out[0]);
+    say(0, "lost");
+    console_say(&driver, 0, 6, 0);
+    console_driver_turn(&driver);
+    CHECK_INT(changes[0], 1);
+    end();
+    CHECK_INT(changes[0], 1);
+    fd_close(out[1]);
+}
+
 TEST(functions_can_be_a_port)
 {
     static struct custom custom;
@@ -664,170 +656,6 @@ TEST(a_stuck_reader_costs_no_time)
     CHECK(clock_from_timespec(&after) - clock_from_timespec(&before) < 20 * CLOCK_NS_PER_MS);
     end();
     fd_close(out[1]);
-}
-
-/* ---- the terminal ---- */
-
-static int open_pty(int *ret_slave)
-{
-    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
-    if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
-        abort();
-    *ret_slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
-    if (*ret_slave < 0 || ioctl(master, TIOCSWINSZ, &size) < 0)
-        abort();
-    return master;
-}
-
-static bool is_raw(int fd)
-{
-    struct termios now;
-    return tcgetattr(fd, &now) == 0 && (now.c_lflag & (ICANON | ECHO | ISIG)) == 0;
-}
-
-static struct console_port_options terminal_port(int slave)
-{
-    return (struct console_port_options){
-        .is_console = true, .kind = CONSOLE_PORT_TTY, .tty_fd = slave, .input_fd = -1, .output_fd = -1};
-}
-
-TEST(a_terminal_is_raw_while_the_guest_uses_it)
-{
-    int slave, master = open_pty(&slave);
-    struct console_port_options port = terminal_port(slave);
-    struct console_options options = {.ports = &port, .port_count = 1};
-    struct winsize size = {.ws_row = 50, .ws_col = 132};
-    console_driver_init(&driver, &options);
-    CHECK_INT(console_register(&driver, 0x100), 24 << 16 | 80);
-    console_driver_climb(&driver, true);
-    console_say(&driver, 0, SAY_DEVICE_READY, 1);
-    CHECK_TEXT(next_message(), "0:1:0");
-    console_say(&driver, 0, SAY_PORT_READY, 1);
-    CHECK_TEXT(next_message(), "0:4:1");
-    CHECK_TEXT(next_message(), "0:5:0:P"); /* columns first, a NUL behind the 80 */
-    CHECK_TEXT(next_message(), "0:6:1");
-    CHECK(!is_raw(slave));
-    console_say(&driver, 0, SAY_OPEN, 1);
-    CHECK(is_raw(slave));
-    CHECK_INT(write(master, "\x03", 1), 1);
-    CHECK(COMES_TRUE(strcmp(hear_text(0), "\x03") == 0)); /* the kernel carries it over in its own time */
-    say(0, "a\nb");
-    CHECK_TEXT(read_text(master), "a\nb");
-    CHECK(ioctl(master, TIOCSWINSZ, &size) == 0);
-    console_window_changed(driver.device);
-    console_window_changed(driver.device);
-    struct control_message message;
-    CHECK(console_hear(&driver, &message) && message.event == SAY_RESIZE);
-    CHECK_INT(message.body_bytes, 4);
-    CHECK_INT(*(uint16_t *)(void *)message.body, 132);
-    CHECK_INT(*(uint16_t *)(void *)(message.body + 2), 50);
-    CHECK_INT(console_register(&driver, 0x100), 50 << 16 | 132);
-    CHECK_TEXT(next_message(), "none");
-    console_driver_reset(&driver);
-    CHECK(is_raw(slave)); /* a guest that resets in a loop has no guardian made in a loop */
-    console_driver_start(&driver, false);
-    CHECK(is_raw(slave));
-    struct termios cooked; /* as a shell would leave it that had the terminal in between */
-    CHECK_INT(tcgetattr(slave, &cooked), 0);
-    cooked.c_lflag |= ICANON | ECHO | ISIG;
-    CHECK_INT(tcsetattr(slave, TCSANOW, &cooked), 0);
-    CHECK(!is_raw(slave));
-    console_window_changed(driver.device);
-    virtio_device_turn(driver.device);
-    CHECK(is_raw(slave));
-    end();
-    CHECK(!is_raw(slave));
-    fd_close(master), fd_close(slave);
-}
-
-/* A process that runs the device on the terminal until it ends in its own way. */
-static pid_t run_device(int slave, void (*finish)(void))
-{
-    pid_t pid = fork();
-    if (pid != 0)
-        return pid;
-    struct console_port_options port = terminal_port(slave);
-    begin(&port, 1, false);
-    if (virtio_device_launch(driver.device) < 0)
-        _exit(1);
-    finish();
-    return -1;
-}
-
-static void finish_at_once(void)
-{
-    _exit(0);
-}
-
-static void finish_never(void)
-{
-    for (;;)
-        pause();
-}
-
-TEST(a_terminal_is_restored_when_we_are_killed)
-{
-    int slave, master = open_pty(&slave), status;
-    for (int is_killed = 0; is_killed < 2; is_killed++) {
-        CHECK(!is_raw(slave));
-        pid_t pid = run_device(slave, is_killed ? finish_never : finish_at_once);
-        if (is_killed) {
-            CHECK(COMES_TRUE(is_raw(slave)));
-            kill(pid, SIGKILL);
-        }
-        CHECK_INT(waitpid(pid, &status, 0), pid);
-        CHECK(COMES_TRUE(!is_raw(slave)));
-    }
-    fd_close(master), fd_close(slave);
-}
-
-/* In a process group of its own, in a session whose terminal this is. 0, or where it went wrong. */
-static int use_from_the_background(int slave, int master)
-{
-    struct console_port_options port = terminal_port(slave);
-    setpgid(0, 0);
-    begin(&port, 1, false);
-    if (is_raw(slave))
-        return 1;
-    if (tcsetpgrp(slave, getpgrp()) < 0 || !COMES_TRUE((console_driver_turn(&driver), is_raw(slave))))
-        return 2;
-    if (write(master, "one", 3) != 3 || !COMES_TRUE(strcmp(hear_text(0), "one") == 0))
-        return 3;
-    tcsetpgrp(slave, getppid());
-    if (write(master, "two", 3) != 3)
-        return 4;
-    for (int i = 0; i < 20; i++) { /* it is not ours to read, and that is not its end */
-        if (strcmp(hear_text(0), "") != 0)
-            return 5;
-        poll(NULL, 0, 5);
-    }
-    tcsetpgrp(slave, getpgrp());
-    if (!COMES_TRUE(strcmp(hear_text(0), "two") == 0))
-        return 6;
-    end();
-    return 0;
-}
-
-TEST(a_terminal_in_the_background_is_left_alone)
-{
-    int slave, master = open_pty(&slave), status = 0;
-    pid_t leader = fork();
-    if (leader == 0) {
-        sigset_t all;
-        sigfillset(&all); /* as on the device's own thread */
-        sigprocmask(SIG_BLOCK, &all, NULL);
-        if (setsid() < 0 || ioctl(slave, TIOCSCTTY, 0) < 0)
-            _exit(100);
-        pid_t pid = fork();
-        if (pid == 0)
-            _exit(use_from_the_background(slave, master));
-        _exit(waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 101);
-    }
-    CHECK_INT(waitpid(leader, &status, 0), leader);
-    CHECK(WIFEXITED(status));
-    CHECK_INT(WEXITSTATUS(status), 0);
-    fd_close(master), fd_close(slave);
 }
 
 /* ---- making one ---- */

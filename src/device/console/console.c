@@ -12,6 +12,7 @@
  * is four times what a pipe holds; it sends one buffer of up to 32 KiB at a time, or some more where it need not wait.
  *
  * A driver without MULTIPORT has one console, port 0, open from the start; its size stands in the configuration space.
+ * A device with nothing but such a port does not offer it.
  *
  * Bytes of the guest go to terminals and files as they are, escape sequences included.
  *
@@ -72,7 +73,7 @@ static void console_serve(void *state, unsigned queue)
     else if (queue % 2 == 0)
         port_pump_input(&console->ports[index]);
     else
-        port_pump_output(&console->ports[index]);
+        port_serve_output(&console->ports[index]);
 }
 
 static void console_queue_paused(void *state, unsigned queue)
@@ -216,6 +217,8 @@ static int add_port(struct console *console, const struct console_port_options *
         .input = STREAM_NONE,
         .output = STREAM_NONE,
         .tty_fd = -1,
+        .guest_changed = options->guest_changed,
+        .guest_user = options->guest_user,
     };
     console->port_count++;
     if (options->name != NULL && strlen(options->name) > LIMIT_PORT_NAME_BYTES)
@@ -249,6 +252,13 @@ static int make_console(const struct console_options *options, struct console **
     return result;
 }
 
+/* A lone console is there at once without it. With it, a driver learns of its ports by and by, and a kernel that is
+ * quick looks for its console too early. */
+static bool needs_multiport(const struct console *console)
+{
+    return console->port_count > 1 || console->ports[0].name != NULL || !console->ports[0].is_console;
+}
+
 static int make_device(struct console *console, struct virtio_device **ret_device)
 {
     uint16_t queue_sizes[VIRTIO_MOST_QUEUES];
@@ -257,7 +267,7 @@ static int make_device(struct console *console, struct virtio_device **ret_devic
     struct virtio_device_options options = {
         .ops = &console_ops,
         .state = console,
-        .features = VIRTIO_CONSOLE_F_SIZE | VIRTIO_CONSOLE_F_MULTIPORT,
+        .features = VIRTIO_CONSOLE_F_SIZE | (needs_multiport(console) ? VIRTIO_CONSOLE_F_MULTIPORT : 0),
         .queue_sizes = queue_sizes,
         .queue_count = 2 * console->port_count + 2,
         .config_bytes = sizeof(struct console_config),

@@ -17,7 +17,9 @@ enum { CONSOLE_MOST_PORTS = 64 };
 
 enum console_port_kind {
     CONSOLE_PORT_INOUT, /* input_fd and output_fd */
-    CONSOLE_PORT_TTY,   /* tty_fd: raw from the guest's first opening until reset; its window's size is the guest's */
+    /* tty_fd: raw until reset, from the guest's first opening on, or where it is the only port from the driver's
+     * beginning; its window's size is the guest's. */
+    CONSOLE_PORT_TTY,
     CONSOLE_PORT_CUSTOM /* ops */
 };
 
@@ -29,6 +31,11 @@ struct console_port_options {
     int tty_fd;
     const struct vial_console_ops *ops; /* borrowed as long as the device lives; release is not called */
     void *ops_user;
+
+    /* Called on the device's thread, or NULL: the guest has opened the port; or it has closed it, and all that it wrote
+     * there before has been written, or dropped for want of a reader. */
+    void (*guest_changed)(void *user, bool is_open);
+    void *guest_user; /* borrowed as long as the device lives */
 };
 
 struct console_options {

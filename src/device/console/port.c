@@ -98,6 +98,14 @@ static bool take_chain(struct port *port)
     return true;
 }
 
+/* Only when the queue was served from its begin: in the middle of a turn virtio_pop may say that there is nothing,
+ * because others are to have theirs. */
+static void tell_close(struct port *port)
+{
+    port->is_close_untold = false;
+    port->guest_changed(port->guest_user, false);
+}
+
 enum pumped { PUMPED_ALL, PUMPED_SOME, PUMPED_BLOCKED };
 
 /* Writes up to `pieces` pieces: whether that was all there is, there is more, or the output must be waited for. */
@@ -124,10 +132,14 @@ static enum pumped pump_output(struct port *port, unsigned pieces)
     return PUMPED_SOME;
 }
 
-void port_pump_output(struct port *port)
+static void pump_and_arrange(struct port *port, bool is_served)
 {
     switch (pump_output(port, most_pieces)) {
     case PUMPED_ALL: /* the driver's next kick */
+        if (port->is_close_untold && is_served)
+            tell_close(port);
+        else if (port->is_close_untold)
+            virtio_kick(device_of(port), port_transmit_queue(port));
         break;
     case PUMPED_SOME:
         virtio_kick(device_of(port), port_transmit_queue(port));
@@ -144,6 +156,16 @@ void port_pause_output(struct port *port)
     if (port->has_chain)
         port->resume_offset = port->chain_offset;
     port->has_chain = false;
+}
+
+void port_pump_output(struct port *port)
+{
+    pump_and_arrange(port, false);
+}
+
+void port_serve_output(struct port *port)
+{
+    pump_and_arrange(port, true);
 }
 
 /* ---- to the guest ---- */
@@ -234,6 +256,9 @@ void port_open(struct port *port)
     if (port->is_open)
         return;
     port->is_open = true;
+    port->is_close_untold = false;
+    if (port->guest_changed != NULL)
+        port->guest_changed(port->guest_user, true);
     if (port->tty_fd >= 0)
         make_raw(port);
     port_pump_input(port);
@@ -241,6 +266,9 @@ void port_open(struct port *port)
 
 void port_close(struct port *port)
 {
+    port->is_close_untold |= port->is_open && port->guest_changed != NULL;
+    if (port->is_close_untold)
+        virtio_kick(device_of(port), port_transmit_queue(port));
     port->is_open = port->is_in_background = false;
 }
 
@@ -335,6 +363,6 @@ void port_stop(struct port *port)
                      LOG_UINT("count", port->losses));
     }
     port_close(port);
-    port->is_added = port->is_ready = false;
+    port->is_added = port->is_ready = port->is_close_untold = false;
     port->owed = 0;
 }

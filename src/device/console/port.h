@@ -28,10 +28,13 @@ struct port {
     uint16_t columns, rows;
     bool has_warned_of_disk, has_warned_of_terminal;
     unsigned losses; /* stops at which something could not be written */
+    void (*guest_changed)(void *user, bool is_open);
+    void *guest_user; /* borrowed */
 
     /* From start to stop: */
     bool is_added, is_ready;   /* the driver was told of the port, and has accepted it */
     bool is_open;              /* the guest reads and writes */
+    bool is_close_untold;      /* it has ceased to, and guest_changed waits for its last words */
     unsigned owed;             /* enum control_owed */
     struct terminal *terminal; /* owned; raw since the guest first opened the port */
     bool is_in_background;     /* the terminal is another's just now */
@@ -85,6 +88,9 @@ void port_pump_output(struct port *port);
 
 /* The queue of the port's output is paused: its chain comes again, and is written from where it was left. */
 void port_pause_output(struct port *port);
+
+/* The same when the queue is served: everything that was in it has its turn. */
+void port_serve_output(struct port *port);
 
 /* The terminal may have been another's, and changed by him. */
 void port_renew_terminal(struct port *port);

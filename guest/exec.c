@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One program for the host, from its request to its end. (proto/init.h)
+ *
+ *     system ──> port "vial.init" ──> request ──> streams ──> program ──> STARTED … ENDED ──> GOODBYE
+ *
+ * What goes wrong before the port is open is told on the kernel's log, and the machine ends without an answer, which
+ * the host can tell from any other end. Later everything ends in an answer.
+ *
+ * Descriptors 0, 1 and 2, which the kernel may have opened on the console, become /dev/null first: this process has
+ * nothing to say there, and the numbers are taken, so that no port gets one of them.
+ *
+ * Invariants: (1) STARTED is followed by ENDED, FAILED by nothing. (2) the function returns only after the host's
+ * GOODBYE, or when the port has failed.
+ *
+ * Trust: the request comes from the host, which can do with the guest what it likes; it is checked all the same.
+ */
+#include "guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <termios.h>
+#include <unistd.h>
+
+struct run {
+    int port;
+    int streams[PROGRAM_STREAMS];
+    struct init_request request;
+    uint8_t *body; /* owned: what the request points into */
+    void *table;   /* owned: its arrays */
+};
+
+static struct init_answer failed(enum init_stage stage, int failure)
+{
+    return (struct init_answer){.kind = INIT_FAILED, .stage = stage, .os_error = (uint32_t)-failure};
+}
+
+static int read_request(struct run *run)
+{
+    uint8_t bytes[INIT_HEADER_BYTES];
+    struct init_header header;
+    int result = port_read(run->port, bytes, sizeof(bytes));
+    if (result == 0)
+        result = init_decode_header(bytes, &header);
+    if (result == 0 && header.kind != INIT_REQUEST)
+        result = -EPROTO;
+    if (result < 0)
+        return result;
+    run->body = malloc(header.body_bytes); /* no more than the limit: decoding the header has seen to that */
+    if (run->body == NULL)
+        return -ENOMEM;
+    result = port_read(run->port, run->body, header.body_bytes);
+    return result == 0 ? init_decode_request(run->body, header.body_bytes, &run->request, &run->table) : result;
+}
+
+/* They stand before "vial.init" on the console, so that they have their names and are connected by now. */
+static int open_streams(struct run *run)
+{
+    static const char *const names[PROGRAM_STREAMS] = {INIT_STDIN_PORT, INIT_STDOUT_PORT, INIT_STDERR_PORT};
+    for (int i = 0; i < PROGRAM_STREAMS && !run->request.has_terminal; i++) {
+        run->streams[i] = port_open(names[i]);
+        if (run->streams[i] < 0) {
+            tell("open", names[i], run->streams[i]);
+            return run->streams[i];
+        }
+    }
+    return 0;
+}
+
+static void close_streams(struct run *run)
+{
+    for (int i = 0; i < PROGRAM_STREAMS; i++) {
+        if (run->streams[i] >= 0)
+            close(run->streams[i]);
+        run->streams[i] = -1;
+    }
+}
+
+/* Waits until the host has what was written on the terminal. */
+static void drain_terminal(void)
+{
+    int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0 || tcdrain(fd) < 0)
+        tell("drain", "/dev/console", -errno);
+    close(fd);
+}
+
+static int answer_host(const struct run *run, const struct init_answer *answer)
+{
+    uint8_t bytes[INIT_MOST_ANSWER_BYTES];
+    size_t length = init_encode_answer(answer, bytes);
+    int result = port_write(run->port, bytes, length);
+    if (result < 0)
+        tell("answer on", INIT_PORT, result);
+    return result;
+}
+
+/* Everything between the request and the last answer. */
+static struct init_answer run_program(struct run *run)
+{
+    static const struct init_answer started = {.kind = INIT_STARTED};
+    struct init_answer answer;
+    pid_t child = -1;
+    int result = read_request(run);
+    if (result < 0)
+        return failed(INIT_STAGE_REQUEST, result);
+    result = open_streams(run);
+    if (result < 0)
+        return failed(INIT_STAGE_STREAMS, result);
+    if (!program_start(&run->request, run->streams, &child, &answer))
+        return answer;
+    close_streams(run);
+    answer_host(run, &started);
+    answer = program_wait(child);
+    if (run->request.has_terminal)
+        drain_terminal();
+    return answer;
+}
+
+/* A request that was not read stands before it. What is no message at all is not waited behind. */
+static void wait_for_goodbye(const struct run *run)
+{
+    uint8_t bytes[INIT_HEADER_BYTES], skipped[256];
+    struct init_header header = {.kind = INIT_REQUEST};
+    int result = 0;
+    while (result == 0 && header.kind != INIT_GOODBYE) {
+        result = port_read(run->port, bytes, sizeof(bytes));
+        if (result == 0)
+            result = init_decode_header(bytes, &header);
+        while (result == 0 && header.body_bytes > 0) {
+            uint32_t part = header.body_bytes < sizeof(skipped) ? header.body_bytes : (uint32_t)sizeof(skipped);
+            result = port_read(run->port, skipped, part);
+            header.body_bytes -= part;
+        }
+    }
+    if (result < 0)
+        tell("read", INIT_PORT, result);
+}
+
+static void close_console(void)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 3; i++)
+        dup2(fd, i);
+    if (fd > 2)
+        close(fd);
+}
+
+void run_for_host(void)
+{
+    struct run run = {.streams = {-1, -1, -1}};
+    int prepared = prepare_system();
+    close_console();
+    run.port = port_wait(INIT_PORT);
+    if (run.port < 0) {
+        tell("open", INIT_PORT, run.port);
+        return;
+    }
+    struct init_answer answer = prepared < 0 ? failed(INIT_STAGE_MOUNT, prepared) : run_program(&run);
+    close_streams(&run);
+    if (answer_host(&run, &answer) == 0)
+        wait_for_goodbye(&run);
+    free(run.table);
+    free(run.body);
+    close(run.port);
+}

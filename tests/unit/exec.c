@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Tests of exec: the host's end of the port of a guest's init, with guests that say what they should and what they
+ * should not, and what the machine's end then means. */
+#include "test.h"
+
+#include "base/alloc.h"
+#include "vmm/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+static struct vial_error err;
+static struct vial_vm_config *config;
+static struct exec *exec;
+static struct console_port_options ports[EXEC_MOST_PORTS];
+static size_t port_count;
+static int starts;
+
+static void count_start(void *user)
+{
+    *(int *)user += 1;
+}
+
+static int begin(bool has_terminal)
+{
+    static const char *const args[] = {"-x", NULL}, *const env[] = {"A=b", NULL};
+    struct vial_exec_options options = VIAL_EXEC_OPTIONS_INIT;
+    options.path = "some program";
+    options.args = args;
+    options.env = env;
+    options.workdir = "/work";
+    options.uid = 1000;
+    options.has_uid = true;
+    int result = vial_vm_config_new(&config, &err);
+    if (result == 0)
+        result = vial_vm_config_set_exec(config, &options, &err);
+    if (result == 0)
+        result = vial_vm_config_add_rlimit(config, "NOFILE=5:6", &err);
+    if (result == 0)
+        result = exec_new(config, has_terminal, &exec, &err);
+    starts = 0;
+    if (result < 0)
+        return result;
+    exec_on_start(exec, count_start, &starts);
+    port_count = exec_ports(exec, ports);
+    return 0;
+}
+
+static void end(void)
+{
+    exec = exec_free(exec);
+    vial_vm_config_free(config);
+    config = NULL;
+}
+
+static const struct console_port_options *init_port(void)
+{
+    return &ports[port_count - 1];
+}
+
+static ssize_t hear(void *bytes, size_t size)
+{
+    return init_port()->ops->read(init_port()->ops_user, bytes, size);
+}
+
+static bool is_readable(void)
+{
+    struct pollfd wait = {.fd = init_port()->ops->poll_fd(init_port()->ops_user), .events = POLLIN | POLLOUT};
+    return poll(&wait, 1, 0) == 1 && (wait.revents & POLLOUT) != 0 && (wait.revents & POLLIN) != 0;
+}
+
+static ssize_t say_bytes(const void *bytes, size_t length)
+{
+    return init_port()->ops->write(init_port()->ops_user, bytes, length);
+}
+
+/* In pieces of that size. */
+static void say(const struct init_answer *answer, size_t piece)
+{
+    uint8_t bytes[INIT_MOST_ANSWER_BYTES];
+    size_t length = init_encode_answer(answer, bytes);
+    for (size_t done = 0; done < length; done += piece)
+        say_bytes(bytes + done, length - done < piece ? length - done : piece);
+}
+
+static const struct init_answer started = {.kind = INIT_STARTED};
+static struct vial_exit judged;
+
+static void judge(int reason)
+{
+    judged = (struct vial_exit)VIAL_EXIT_INIT;
+    judged.reason = reason;
+    judged.code = -7;
+    snprintf(judged.detail, sizeof(judged.detail), "as it was");
+    exec_judge(exec, &judged);
+}
+
+/* ---- ports ---- */
+
+TEST(the_streams_stand_before_the_init)
+{
+    CHECK_INT(begin(false), 0);
+    CHECK_INT(port_count, 4);
+    CHECK_TEXT(ports[0].name, "vial.stdin");
+    CHECK_TEXT(ports[1].name, "vial.stdout");
+    CHECK_TEXT(ports[2].name, "vial.stderr");
+    CHECK_TEXT(ports[3].name, "vial.init");
+    CHECK(ports[0].input_fd == 0 && ports[0].output_fd == -1);
+    CHECK(ports[1].input_fd == -1 && ports[1].output_fd == 1);
+    CHECK(ports[2].input_fd == -1 && ports[2].output_fd == 2);
+    CHECK(!ports[0].is_console && !ports[3].is_console);
+    exec_set_streams(exec, (const int[]){-1, 71, -1});
+    exec_ports(exec, ports);
+    CHECK(ports[0].input_fd > 2); /* an empty one, that says so */
+    CHECK_INT(read(ports[0].input_fd, ports, 1), 0);
+    CHECK_INT(ports[1].output_fd, 71);
+    CHECK_INT(ports[2].output_fd, -1);
+    end();
+    CHECK_INT(begin(true), 0);
+    CHECK_INT(port_count, 1);
+    CHECK_TEXT(ports[0].name, "vial.init");
+    end();
+}
+
+TEST(the_console_takes_the_ports)
+{
+    struct virtio_device *console = NULL;
+    CHECK_INT(begin(false), 0);
+    exec_set_streams(exec, (const int[]){-1, -1, -1});
+    exec_ports(exec, ports);
+    struct console_options options = {.ports = ports, .port_count = 4};
+    CHECK_INT(console_new(&options, &console), 0);
+    virtio_device_free(console);
+    end();
+}
+
+/* ---- the request ---- */
+
+TEST(the_request_is_given_once)
+{
+    uint8_t bytes[512];
+    size_t length = 0;
+    struct init_header header;
+    struct init_request request;
+    auto_free void *table = NULL;
+    CHECK_INT(begin(false), 0);
+    for (ssize_t got; (got = hear(bytes + length, 7)) > 0; length += (size_t)got)
+        CHECK(length < sizeof(bytes) - 7);
+    CHECK_INT(hear(bytes, 7), -EAGAIN);
+    CHECK(!is_readable());
+    CHECK_INT(init_decode_header(bytes, &header), 0);
+    CHECK_INT(header.body_bytes, length - INIT_HEADER_BYTES);
+    CHECK_INT(init_decode_request(bytes + INIT_HEADER_BYTES, header.body_bytes, &request, &table), 0);
+    CHECK_TEXT(request.path, "some program");
+    CHECK_TEXT(request.args[0], "-x");
+    CHECK_TEXT(request.env[0], "A=b");
+    CHECK_TEXT(request.workdir, "/work");
+    CHECK(request.has_uid && !request.has_gid && !request.has_terminal);
+    CHECK_INT(request.uid, 1000);
+    CHECK_INT(request.rlimits[0].resource, 7);
+    CHECK_INT(request.rlimits[0].soft, 5);
+    end();
+}
+
+TEST(it_can_be_waited_for)
+{
+    uint8_t bytes[512];
+    CHECK_INT(begin(true), 0);
+    CHECK(is_readable());
+    CHECK(hear(bytes, 10) == 10 && is_readable());
+    CHECK(hear(bytes, sizeof(bytes)) > 0 && !is_readable());
+    say(&started, 100);
+    CHECK(!is_readable());
+    say(&(struct init_answer){.kind = INIT_ENDED, .number = 1}, 100);
+    CHECK(is_readable());
+    CHECK_INT(hear(bytes, sizeof(bytes)), INIT_HEADER_BYTES);
+    CHECK(memcmp(bytes, "\0\0\0\0\2\0\1\0", INIT_HEADER_BYTES) == 0);
+    CHECK(!is_readable() && hear(bytes, 1) == -EAGAIN);
+    end();
+}
+
+TEST(goodbye_waits_for_the_outputs)
+{
+    uint8_t bytes[512];
+    CHECK_INT(begin(false), 0);
+    CHECK(ports[0].guest_changed == NULL && ports[3].guest_changed == NULL);
+    CHECK(hear(bytes, sizeof(bytes)) > 0);
+    for (int i = 1; i <= 2; i++)
+        ports[i].guest_changed(ports[i].guest_user, true);
+    say(&started, 100);
+    ports[1].guest_changed(ports[1].guest_user, false); /* a program may close its own */
+    CHECK(!is_readable());
+    say(&(struct init_answer){.kind = INIT_ENDED, .number = 1}, 100);
+    CHECK(!is_readable());
+    ports[2].guest_changed(ports[2].guest_user, false);
+    CHECK(is_readable());
+    CHECK_INT(hear(bytes, sizeof(bytes)), INIT_HEADER_BYTES);
+    ports[2].guest_changed(ports[2].guest_user, true);
+    ports[2].guest_changed(ports[2].guest_user, false);
+    CHECK(!is_readable());
+    end();
+}
+
+/* ---- what the end means ---- */
+
+#define JUDGED(expected_reason, expected_code, expected_detail)                                                        \
+    do {                                                                                                               \
+        for (int reset = 0; reset < 2; reset++) {                                                                      \
+            judge(reset ? VIAL_EXIT_GUEST_RESET : VIAL_EXIT_COMPLETED);                                                \
+            CHECK_INT(judged.reason, expected_reason);                                                                 \
+            CHECK_INT(judged.code, expected_code);                                                                     \
+            CHECK_TEXT(judged.detail, expected_detail);                                                                \
+        }                                                                                                              \
+    } while (0)
+
+static void say_end(bool was_killed, uint32_t number)
+{
+    say(&started, 3);
+    say(&(struct init_answer){.kind = INIT_ENDED, .was_killed = was_killed, .number = number}, 3);
+}
+
+TEST(a_program_that_ends)
+{
+    CHECK_INT(begin(false), 0);
+    CHECK_INT(exec_started_ns(exec), 0);
+    say_end(false, 0);
+    JUDGED(VIAL_EXIT_COMPLETED, 0, "the program ended with exit code 0");
+    CHECK(exec_started_ns(exec) > 0);
+    CHECK_INT(starts, 1);
+    end();
+    CHECK_INT(begin(false), 0);
+    say_end(false, 3);
+    JUDGED(VIAL_EXIT_FAILED, 3, "the program ended with exit code 3");
+    end();
+}
+
+TEST(a_program_that_is_killed)
+{
+    CHECK_INT(begin(false), 0);
+    say_end(true, 11);
+    JUDGED(VIAL_EXIT_FAILED, 139, "the program was killed by signal 11 (SIGSEGV)");
+    end();
+    CHECK_INT(begin(false), 0);
+    say_end(true, 40); /* a real-time signal has no name */
+    JUDGED(VIAL_EXIT_FAILED, 168, "the program was killed by signal 40");
+    end();
+}
+
+static int fail(enum init_stage stage, uint32_t os_error)
+{
+    int result = begin(false);
+    if (result == 0)
+        say(&(struct init_answer){.kind = INIT_FAILED, .stage = stage, .os_error = os_error}, 1);
+    return result;
+}
+
+TEST(a_program_that_cannot_be_executed)
+{
+    CHECK_INT(fail(INIT_STAGE_EXEC, ENOENT), 0);
+    JUDGED(VIAL_EXIT_FAILED, 127, "exec \"some program\": No such file or directory");
+    CHECK_INT(starts, 0);
+    end();
+    CHECK_INT(fail(INIT_STAGE_EXEC, EACCES), 0);
+    JUDGED(VIAL_EXIT_FAILED, 126, "exec \"some program\": Permission denied");
+    end();
+    CHECK_INT(fail(INIT_STAGE_CHDIR, ENOENT), 0);
+    JUDGED(VIAL_EXIT_FAILED, 126, "chdir \"/work\": No such file or directory");
+    end();
+    CHECK_INT(fail(INIT_STAGE_SETUID, EINVAL), 0);
+    JUDGED(VIAL_EXIT_FAILED, 126, "setuid 1000: Invalid argument");
+    end();
+    CHECK_INT(fail(INIT_STAGE_MOUNT, 4000), 0);
+    JUDGED(VIAL_EXIT_FAILED, 126, "mount: an unknown error of the guest");
+    end();
+}
+
+TEST(a_long_name_leaves_the_reason_in_sight)
+{
+    char name[1000];
+    struct vial_exec_options options = VIAL_EXEC_OPTIONS_INIT;
+    memset(name, '\x1b', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    options.path = name;
+    CHECK_INT(vial_vm_config_new(&config, &err), 0);
+    CHECK_INT(vial_vm_config_set_exec(config, &options, &err), 0);
+    CHECK_INT(exec_new(config, false, &exec, &err), 0);
+    port_count = exec_ports(exec, ports);
+    say(&(struct init_answer){.kind = INIT_FAILED, .stage = INIT_STAGE_EXEC, .os_error = ENOENT}, 1);
+    judge(VIAL_EXIT_GUEST_RESET);
+    CHECK(strstr(judged.detail, "\": No such file or directory") != NULL);
+    CHECK(strchr(judged.detail, '\x1b') == NULL && strstr(judged.detail, "\\x1b") != NULL);
+    end();
+}
+
+TEST(a_guest_that_says_too_little)
+{
+    char byte;
+    CHECK_INT(begin(false), 0);
+    JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended, and nothing in it asked what to run: its init is not vial-init");
+    CHECK_INT(init_port()->ops->read(init_port()->ops_user, &byte, 1), 1);
+    JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
+    say_bytes("\0\0\0\0\x10\0\1", 7); /* nearly a STARTED */
+    JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
+    say_bytes("\0", 1);
+    JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
+    end();
+}
+
+TEST(other_ends_stay_what_they_are)
+{
+    static const int reasons[] = {VIAL_EXIT_GUEST_PANIC,  VIAL_EXIT_STOP_REQUESTED, VIAL_EXIT_TRIPLE_FAULT,
+                                  VIAL_EXIT_MAX_DURATION, VIAL_EXIT_INTERNAL_ERROR, VIAL_EXIT_FAILED};
+    CHECK_INT(begin(false), 0);
+    say_end(false, 3);
+    for (size_t i = 0; i < array_length(reasons); i++) {
+        judge(reasons[i]);
+        CHECK_INT(judged.reason, reasons[i]);
+        CHECK_INT(judged.code, -7);
+        CHECK_TEXT(judged.detail, "as it was");
+    }
+    end();
+}
+
+/* ---- hostile guests ---- */
+
+#define CONFUSED(statement)                                                                                            \
+    do {                                                                                                               \
+        CHECK_INT(begin(false), 0);                                                                                    \
+        statement;                                                                                                     \
+        say_end(false, 0); /* too late */                                                                              \
+        JUDGED(VIAL_EXIT_FAILED, 0, "the guest's init said something that makes no sense");                            \
+        end();                                                                                                         \
+    } while (0)
+
+TEST(nonsense_is_remembered_and_the_rest_ignored)
+{
+    static char noise[100000];
+    memset(noise, 0xff, sizeof(noise));
+    CONFUSED(CHECK_INT(say_bytes(noise, sizeof(noise)), sizeof(noise)));
+    CONFUSED(say_bytes("\0\0\0\0\x10\0\2\0", 8));                   /* another version */
+    CONFUSED(say_bytes("\0\0\0\0\2\0\1\0", 8));                     /* GOODBYE is ours to say */
+    CONFUSED(say_bytes("\x18\0\0\0\1\0\1\0", 8));                   /* and so is a REQUEST, with its longer body */
+    CONFUSED(say_bytes("\x8\0\0\0\x11\0\1\0\0\0\0\0\1\0\0\0", 16)); /* no such stage */
+    CONFUSED(say(&(struct init_answer){.kind = INIT_ENDED}, 1));    /* an end without a start */
+    CONFUSED((say(&started, 8), say(&started, 8)));                 /* two starts */
+    CONFUSED((say(&started, 8), say(&(struct init_answer){.kind = INIT_FAILED, .stage = 1, .os_error = 1}, 8)));
+    CHECK_INT(starts, 1);
+}
+
+TEST(after_the_end_nothing_changes)
+{
+    uint8_t bytes[512];
+    CHECK_INT(begin(false), 0);
+    CHECK(hear(bytes, sizeof(bytes)) > 0);
+    say_end(false, 4);
+    CHECK_INT(hear(bytes, sizeof(bytes)), INIT_HEADER_BYTES);
+    say_end(false, 5);
+    CHECK_INT(say_bytes("nonsense", 8), 8);
+    CHECK_INT(hear(bytes, sizeof(bytes)), -EAGAIN); /* one goodbye is enough */
+    JUDGED(VIAL_EXIT_FAILED, 4, "the program ended with exit code 4");
+    end();
+}
+
+TEST(exec_survives_no_memory)
+{
+    CHECK_INT(begin(false), 0);
+    exec_free(exec);
+    FOR_EACH_FAULT
+    {
+        exec = NULL;
+        CHECK_INT(exec_new(config, false, &exec, &err), fault_was_hit() ? -ENOMEM : 0);
+        exec_free(exec);
+    }
+    exec = NULL;
+    end();
+}
+
+TEST(what_validation_would_refuse_is_refused)
+{
+    CHECK_INT(begin(false), 0);
+    exec_free(exec);
+    exec = NULL;
+    config->exec_workdir[0] = 'w';
+    CHECK_INT(exec_new(config, false, &exec, &err), -EINVAL);
+    CHECK(exec == NULL && err.remedy[0] != '\0');
+    end();
+}
