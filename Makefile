@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The front door. Each target installs what the machine lacks (Debian packages, once) and then does its job.
 #
-#   make run        build everything, check the host, boot a guest
+#   make run        build everything and run CMD (a shell line; else a greeting) in a guest
 #   make test       build and run all tests; SANITIZE=address,undefined or SANITIZE=thread for those
 #   make lint       style, layering, static analysis
 #   make format     let clang-format lay the code out
@@ -11,6 +11,10 @@
 #   make clean      remove what was built here; caches stay
 SANITIZE ?=
 SECONDS ?= 60
+CMD ?=
+# A shell line as it stands: its dollars are the guest's.
+override CMD := $(value CMD)
+export CMD
 PREFIX ?= /usr/local
 DESTDIR ?=
 

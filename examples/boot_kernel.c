@@ -26,6 +26,7 @@ int main(int argc, char *argv[])
         fprintf(stderr, "usage: %s KERNEL [INITRAMFS [COMMAND-LINE]]\n", argv[0]);
         return 125;
     }
+    machine.engine = VIAL_ENGINE_KVM; /* user-mode Linux has no serial port, and runs no kernel but its own kind */
     machine.memory_mib = 256;
     kernel.path = argv[1];
     kernel.initramfs = argc > 2 && argv[2][0] != '\0' ? argv[2] : NULL;

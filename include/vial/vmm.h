@@ -71,6 +71,13 @@ enum vial_acpi {
     VIAL_ACPI_OFF = 2,
 };
 
+/* What runs the guest. */
+enum vial_engine {
+    VIAL_ENGINE_AUTO = 0, /* kvm where it runs guests natively, else uml */
+    VIAL_ENGINE_KVM = 1,  /* a virtual machine of the CPU: hardware isolation */
+    VIAL_ENGINE_UML = 2,  /* a user-mode Linux kernel in a jail: runs on any host, isolates without hardware */
+};
+
 struct vial_machine_options {
     size_t size;
     uint64_t memory_mib;
@@ -86,12 +93,14 @@ struct vial_machine_options {
     bool inet_hijack;                   /* a guest without a NIC reaches the host's network through vsock (TSI) */
     bool huge_pages;                    /* ask the host for transparent huge pages */
     uint8_t acpi;                       /* enum vial_acpi */
-    uint8_t reserved[6];                /* 0 */
+    uint8_t engine;                     /* enum vial_engine */
+    bool insecure_no_jail;              /* uml: start even where the host forbids walls of the jail */
+    uint8_t reserved[4];                /* 0 */
 };
 // clang-format off
 #define VIAL_MACHINE_OPTIONS_INIT \
     {sizeof(struct vial_machine_options), 512, 1, 1000, false, false, false, false, true, true, true, false, false, \
-     VIAL_ACPI_AUTO, {0}}
+     VIAL_ACPI_AUTO, VIAL_ENGINE_AUTO, false, {0}}
 // clang-format on
 
 VIAL_API int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_machine_options *options,
@@ -426,6 +435,40 @@ struct vial_vm;
 /* Validates the configuration, builds the machine and lets it run: 0, or an error that says what failed, and then
  * nothing has run and nothing is left. */
 VIAL_API int vial_vm_start(struct vial_vm_config *config, struct vial_vm **ret_vm, struct vial_error *err);
+
+/* How far the guest is from the host. */
+enum vial_isolation {
+    VIAL_ISOLATION_HARDWARE = 1, /* the CPU's own */
+    VIAL_ISOLATION_JAIL = 2,     /* a kernel of its own, in a jail that has all walls that matter */
+    VIAL_ISOLATION_WEAK = 3,     /* the same, but walls are missing (insecure_no_jail) */
+};
+
+#define VIAL_ENGINE_TEXT_SIZE 512
+
+struct vial_engine_info {
+    size_t size;
+    int32_t engine;                      /* VIAL_ENGINE_KVM or VIAL_ENGINE_UML */
+    int32_t isolation;                   /* enum vial_isolation; 0 while the machine has none of it yet */
+    char reason[VIAL_ENGINE_TEXT_SIZE];  /* why this engine */
+    char kernel[VIAL_ENGINE_TEXT_SIZE];  /* the kernel's file, or the libkrunfw it comes from */
+    char details[VIAL_ENGINE_TEXT_SIZE]; /* of the isolation: walls that stand, and those that are missing */
+    uint64_t reserved[4];
+};
+// clang-format off
+#define VIAL_ENGINE_INFO_INIT {sizeof(struct vial_engine_info), 0, 0, {0}, {0}, {0}, {0}}
+// clang-format on
+
+/* Names as the command line has them: "auto", "kvm", "uml"; "hardware", "jail", "weak"; "unknown" for other numbers. */
+VIAL_API const char *vial_engine_name(int engine);
+VIAL_API const char *vial_isolation_name(int isolation);
+
+/* The engine that vial_vm_start would take here and now, and the least isolation that it would start with; starts
+ * nothing. */
+VIAL_API int vial_vm_config_choose_engine(const struct vial_vm_config *config, struct vial_engine_info *ret_info,
+                                          struct vial_error *err);
+
+/* The one that the machine has. */
+VIAL_API int vial_vm_get_engine(struct vial_vm *vm, struct vial_engine_info *ret_info, struct vial_error *err);
 
 /* Waits until the machine has ended and its observers have returned. -ETIMEDOUT when that takes longer. -EDEADLK in an
  * exit observer of this machine. May be called as often as one likes, on several threads, but not in other callbacks of

@@ -11,10 +11,12 @@
  */
 #include "cli/command.h"
 
+#include "base/alloc.h"
 #include "base/error.h"
 #include "base/text.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -214,4 +216,22 @@ int command_options(const struct command *command, const struct command_option *
         i += taken;
     }
     return check_operands(command, operands, min_operands, max_operands, argv);
+}
+
+/* ---- signals ---- */
+
+int command_watch_signals(struct loop *loop, loop_function function, void *user)
+{
+    static const int ending[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+    struct loop_source *source = NULL; /* the loop's */
+    struct sigaction action;
+    sigset_t pipe;
+    int result = 0;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL);
+    for (size_t i = 0; i < array_length(ending) && result == 0; i++)
+        if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN) /* a signalfd would get it */
+            result = loop_add_signal(loop, ending[i], function, user, &source);
+    return result;
 }

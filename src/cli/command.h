@@ -4,6 +4,7 @@
 #define CLI_COMMAND_H
 
 #include "base/json.h"
+#include "base/loop.h"
 #include "vial/base.h"
 
 #include <stdio.h>
@@ -24,7 +25,7 @@ struct command {
     const char *path;               /* the whole name, as in "vial vm check" */
 };
 
-extern const struct command command_boot, command_doctor, command_vm;
+extern const struct command command_boot, command_device, command_doctor, command_inspect, command_vm;
 
 /* Finds the command in the table and runs it; `path` is what stands before it, for messages. */
 int command_dispatch(const struct command *table, const char *path, int argc, char *argv[]);
@@ -46,6 +47,11 @@ int command_options(const struct command *command, const struct command_option *
 
 /* Says what is wrong with an option's value: not 0. */
 int refuse_value(const char *option, const char *value, const char *why, const char *remedy);
+
+/* For commands that go on until they are told to end: has the function called, with its number, for each signal that
+ * asks for that and was not ignored when the command started (nohup(1), background jobs of scripts). A reader of our
+ * output that is gone is no reason to end any more. 0 or -errno. */
+int command_watch_signals(struct loop *loop, loop_function function, void *user);
 
 /* What is printed goes through these. Colours are empty strings unless the stream is a terminal and NO_COLOR is
  * unset. */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -73,12 +74,22 @@ static int set_up_log(const char *level_name, const char *style_name)
     return EXIT_YES;
 }
 
+/* A standard descriptor that is closed would be the first file that somebody opens. */
+static void open_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY); /* which takes the lowest that is free */
+}
+
 int main(int argc, char *argv[])
 {
-    const struct command table[] = {command_boot, command_doctor, command_vm, command_version, {.name = NULL}};
+    const struct command table[] = {command_boot, command_inspect, command_device, command_doctor,
+                                    command_vm,   command_version, {.name = NULL}};
     const char *level = "off", *style = "auto";
     char *program = argv[0];
     int taken = 0;
+    open_standard_descriptors();
     do {
         taken = take_option("--log-level", argc - 1, argv + 1, &level);
         if (taken == 0)

@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/text.h"
+#include "host/namespaces.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -156,6 +157,7 @@ static void check_kernel(const char *root, enum host_engine engine, enum doctor_
 
 /* ---- confinement ---- */
 
+/* A guest's memory is a file in its jail's own tmpfs. Only a guest without one (insecure_no_jail) has it here. */
 static void check_shared_memory(const char *root, struct doctor_report *report)
 {
     enum { wanted_mib = 64 };
@@ -164,31 +166,32 @@ static void check_shared_memory(const char *root, struct doctor_report *report)
     struct host_path folder = host_path_join(root, "/dev/shm");
     auto_close int fd = open(folder.text, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) {
-        answer(report, CHECK_SHARED_MEMORY, DOCTOR_FAIL, "mount a tmpfs there (mount -t tmpfs tmpfs /dev/shm)",
+        answer(report, CHECK_SHARED_MEMORY, DOCTOR_WARN, "mount a tmpfs there (mount -t tmpfs tmpfs /dev/shm)",
                "no file can be made in /dev/shm: %s", strerrordesc_np(errno));
         return;
     }
     /* Mapping asks for the permission; nothing is written, so no limit on files or space is met here. */
     void *page = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED) {
-        answer(report, CHECK_SHARED_MEMORY, DOCTOR_FAIL, remedy, "/dev/shm cannot be mapped executable: %s",
+        answer(report, CHECK_SHARED_MEMORY, DOCTOR_WARN, remedy, "/dev/shm cannot be mapped executable: %s",
                strerrordesc_np(errno));
         return;
     }
     munmap(page, 4096);
     /* A tmpfs without a limit says that it has no blocks at all. */
     if (fstatvfs(fd, &fs) == 0 && fs.f_blocks > 0 && (uint64_t)fs.f_bavail * fs.f_frsize >> 20 < wanted_mib)
-        answer(report, CHECK_SHARED_MEMORY, DOCTOR_FAIL, "free some of it, or remount it larger (-o remount,size=)",
+        answer(report, CHECK_SHARED_MEMORY, DOCTOR_WARN, "free some of it, or remount it larger (-o remount,size=)",
                "/dev/shm has less than %d MiB free, the least that a guest needs", wanted_mib);
     else
         answer(report, CHECK_SHARED_MEMORY, DOCTOR_OK, "", "/dev/shm can be mapped shared and executable");
 }
 
-/* A child that uses its namespace and ends: where AppArmor restricts them, a namespace is made and then good for
- * nothing. Made without fork's handlers, and without a SIGCHLD for the embedding program to see. */
-static int try_user_namespace(void)
+/* A child that makes a mount namespace, in a user namespace of its own (CLONE_NEWUSER) or not (0), and ends: where
+ * AppArmor restricts them, a user namespace is made and then good for nothing. Made without fork's handlers, and
+ * without a SIGCHLD for the embedding program to see. */
+static int try_namespaces(unsigned long flags)
 {
-    long child = syscall(SYS_clone, (unsigned long)CLONE_NEWUSER, NULL, NULL, NULL, NULL);
+    long child = syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
     if (child == 0)
         syscall(SYS_exit_group, unshare(CLONE_NEWNS) == 0 ? 0 : errno); /* no exit handlers of anybody's */
     if (child < 0)
@@ -204,23 +207,15 @@ static int try_user_namespace(void)
 
 static void check_user_namespaces(const char *root, struct doctor_report *report)
 {
-    uint64_t value = 0;
-    int result = try_user_namespace();
+    int result = try_namespaces(CLONE_NEWUSER);
     if (result == 0) {
         answer(report, CHECK_USER_NAMESPACES, DOCTOR_OK, "", "this user can make user namespaces");
         return;
     }
-    const char *remedy = result == -EAGAIN ? "raise this user's limit of processes (ulimit -u)"
-                                           : "run as root, or let users make namespaces";
-    if (host_file_number(root, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", &value) == 0 && value != 0)
-        remedy =
-            "AppArmor restricts them: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or a profile for vial";
-    else if (host_file_number(root, "/proc/sys/kernel/unprivileged_userns_clone", &value) == 0 && value == 0)
-        remedy = "sysctl kernel.unprivileged_userns_clone=1";
-    else if (host_file_number(root, "/proc/sys/user/max_user_namespaces", &value) == 0 && value == 0)
-        remedy = "sysctl user.max_user_namespaces=10000";
-    answer(report, CHECK_USER_NAMESPACES, DOCTOR_WARN, remedy, "this user cannot make user namespaces: %s",
-           strerrordesc_np(-result));
+    bool is_root_enough = try_namespaces(0) == 0; /* the jail of uml can be made without */
+    answer(report, CHECK_USER_NAMESPACES, is_root_enough ? DOCTOR_WARN : DOCTOR_FAIL,
+           host_user_namespace_remedy(root, -result), "this user cannot make user namespaces: %s%s",
+           strerrordesc_np(-result), is_root_enough ? "; as root it can do without" : "");
 }
 
 static void check_seccomp(struct doctor_report *report)
@@ -229,7 +224,7 @@ static void check_seccomp(struct doctor_report *report)
     if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0)
         answer(report, CHECK_SECCOMP, DOCTOR_OK, "", "system-call filters can be installed");
     else
-        answer(report, CHECK_SECCOMP, DOCTOR_WARN, "run a host kernel with CONFIG_SECCOMP_FILTER",
+        answer(report, CHECK_SECCOMP, DOCTOR_FAIL, "run a host kernel with CONFIG_SECCOMP_FILTER",
                "system-call filters cannot be installed: %s", strerrordesc_np(errno));
 }
 
@@ -321,17 +316,19 @@ static void check_disk(const char *root, struct doctor_report *report)
 static void judge_engines(struct doctor_report *report)
 {
     struct doctor_engine *kvm = &report->engines[HOST_ENGINE_KVM], *uml = &report->engines[HOST_ENGINE_UML];
-    const struct doctor_check *shared = &report->checks[CHECK_SHARED_MEMORY],
-                              *kernel = &report->checks[CHECK_KERNEL_UML];
+    const struct doctor_check *kernel = &report->checks[CHECK_KERNEL_UML],
+                              *namespaces = &report->checks[CHECK_USER_NAMESPACES],
+                              *filters = &report->checks[CHECK_SECCOMP];
     kvm->is_usable = report->kvm.verdict == KVM_NATIVE;
     snprintf(kvm->reason, sizeof(kvm->reason), "%s",
              kvm->is_usable ? "KVM runs guests natively: hardware isolation"
                             : report->checks[check_of_verdict(report->kvm.verdict)].detail);
-    uml->is_usable = shared->status == DOCTOR_OK && kernel->status == DOCTOR_OK;
+    uml->is_usable = kernel->status == DOCTOR_OK && namespaces->status < DOCTOR_FAIL && filters->status < DOCTOR_FAIL;
     snprintf(uml->reason, sizeof(uml->reason), "%s",
              uml->is_usable                ? "user-mode Linux: a kernel of its own and a jail, no hardware isolation"
-             : shared->status != DOCTOR_OK ? shared->detail
-                                           : kernel->detail);
+             : kernel->status != DOCTOR_OK ? kernel->detail
+             : namespaces->status == DOCTOR_FAIL ? namespaces->detail
+                                                 : filters->detail);
     report->auto_engine = kvm->is_usable ? HOST_ENGINE_KVM : uml->is_usable ? HOST_ENGINE_UML : -1;
     snprintf(report->auto_reason, sizeof(report->auto_reason), "%s",
              kvm->is_usable   ? "kvm is usable and isolates best"

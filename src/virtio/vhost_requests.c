@@ -114,6 +114,9 @@ static int set_mem_table(struct vhost_user *server, const struct vhost_message *
         if (!server->accepts_memory(server->user, server->receiver.fds[i]))
             return refuse(server, -EACCES, "the memory lies in a file that is not accepted");
     int result = vhost_memory_open(&message->memory, server->receiver.fds, &memory);
+    bool is_ours = result == -ENOMEM || result == -EMFILE; /* what we lack; else it is the peer's mistake */
+    if (is_ours && server->memory_failed != NULL)
+        server->memory_failed(server->user, -result);
     if (result < 0)
         return refuse(server, result, "a memory table that cannot be mapped");
     result = vhost_rings_move(server, &memory);

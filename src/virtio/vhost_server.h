@@ -32,6 +32,7 @@ struct vhost_user {
     uint64_t offered;             /* of the protocol's features */
     bool is_once;
     bool (*accepts_memory)(void *user, int fd);
+    void (*memory_failed)(void *user, int os_error);
     void (*connected)(void *user);
     void (*disconnected)(void *user);
     void *user; /* borrowed */

@@ -41,6 +41,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+/* What a connection may use that has agreed on nothing (yet): QEMU 7.2 does not agree anew when it connects again. */
+#define ASSUMED (VHOST_USER_F_REPLY_ACK | VHOST_USER_F_STATUS)
 #define OFFERED                                                                                                        \
     (VHOST_USER_F_MQ | VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ | VHOST_USER_F_CONFIG |                       \
      VHOST_USER_F_RESET_DEVICE | VHOST_USER_F_INBAND | VHOST_USER_F_STATUS)
@@ -101,7 +103,8 @@ static void forget_connection(struct vhost_user *server)
         vhost_signal_close(&server->rings[i].error);
     }
     pthread_mutex_unlock(&server->lock);
-    server->features = server->protocol = 0;
+    server->features = 0;
+    server->protocol = server->offered & ASSUMED;
     server->has_features = server->was_config_read = false;
 }
 
@@ -198,8 +201,10 @@ static struct vhost_user *make_server(struct virtio_device *device, const struct
     server->offered = OFFERED & ~options->protocol_without;
     if ((server->offered & VHOST_USER_F_REPLY_ACK) == 0 || (server->offered & VHOST_USER_F_BACKEND_REQ) == 0)
         server->offered &= ~VHOST_USER_F_INBAND;
+    server->protocol = server->offered & ASSUMED;
     server->is_once = options->is_once;
     server->accepts_memory = options->accepts_memory;
+    server->memory_failed = options->memory_failed;
     server->connected = options->connected;
     server->disconnected = options->disconnected;
     server->user = options->user;

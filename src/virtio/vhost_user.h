@@ -24,8 +24,9 @@ struct vhost_user_options {
     uint64_t protocol_without; /* features of the protocol that are not offered */
     bool is_once;              /* one connection in its life: then the listener is closed */
 
-    bool (*accepts_memory)(void *user, int fd); /* whether guest memory may lie in this file; NULL: in any */
-    void (*connected)(void *user);              /* a connection was accepted */
+    bool (*accepts_memory)(void *user, int fd);      /* whether guest memory may lie in this file; NULL: in any */
+    void (*memory_failed)(void *user, int os_error); /* this process lacks what it takes to map guest memory */
+    void (*connected)(void *user);                   /* a connection was accepted */
     void (*disconnected)(void *user); /* a connection has ended, however: nothing of the peer is held any more */
     void *user;
 };

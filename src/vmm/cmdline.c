@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The command line that a machine gives its kernel.
  *
- * What stands first are defaults of ours, then what the user appended, which may therefore contradict them, then the
- * devices, unless ACPI tells of them: a kernel would find each of them twice.
+ * What stands first are defaults of ours, then what the user appended, which may therefore contradict them, then, on
+ * KVM, the devices, unless ACPI tells of them: a kernel would find each of them twice. User-mode Linux is told of its
+ * devices, its memory and its CPUs by its engine, in front of all this.
  *
  *     reboot=k,panic_warm panic=-1   a reset ends the machine; a panic resets at once, as a warm start, by which the
  *                                    machine tells the two apart (vm.c)
  *     console=…                      the virtio console, or the first serial port
  *     8250.nr_uarts=N                as many serial ports as there are: each one that is looked for costs exits
  *     swiotlb=noforce                no bounce buffers: virtio devices reach all of memory
+ *     VIAL_EXEC=1                    init is to run a program (exec.h)
  *     quiet                          a line on a console costs more than most of what it tells; loglevel=7 brings them
  *
  * Invariants: (1) every word passes cmdline.c, which owns length and quoting.
@@ -18,31 +20,41 @@
 #include "vmm/vm.h"
 
 #include "boot/cmdline.h"
+#include "vmm/exec.h"
 
 #include <stdio.h>
+
+static void add_pc_words(const struct vial_vm *vm, struct cmdline *line)
+{
+    char serials[4];
+    snprintf(serials, sizeof(serials), "%zu", vm->config->serial_count);
+    cmdline_add_value(line, "reboot", "k,panic_warm");
+    cmdline_add_value(line, "8250.nr_uarts", serials);
+    if (memory_region_count(vm->memory) > 1)
+        cmdline_add_value(line, "swiotlb", "noforce");
+}
 
 int vm_cmdline(const struct vial_vm *vm, char **ret_text, struct vial_error *err)
 {
     struct cmdline line = CMDLINE_INIT;
     const struct vial_vm_config *config = vm->config;
     const struct kernel_config *kernel = &config->kernel;
-    char serials[4];
-    snprintf(serials, sizeof(serials), "%zu", config->serial_count);
-    cmdline_add_value(&line, "reboot", "k,panic_warm");
+    bool is_pc = vm->engine == &vm_on_kvm;
     cmdline_add_value(&line, "panic", "-1");
     cmdline_add_word(&line, "quiet");
-    cmdline_add_value(&line, "8250.nr_uarts", serials);
-    if (memory_region_count(vm->memory) > 1)
-        cmdline_add_value(&line, "swiotlb", "noforce");
+    if (is_pc)
+        add_pc_words(vm, &line);
     if (config->serial_count > 0)
         cmdline_add_value(&line, "console", "ttyS0");
     else if (vm->console != NULL)
         cmdline_add_value(&line, "console", "hvc0");
     if (config_init(config) != NULL)
         cmdline_add_value(&line, kernel->initramfs != NULL ? "rdinit" : "init", config_init(config));
+    if (vm->exec != NULL)
+        cmdline_add_value(&line, EXEC_CMDLINE_KEY, EXEC_CMDLINE_VALUE);
     if (kernel->cmdline != NULL)
         cmdline_add_text(&line, kernel->cmdline);
-    for (size_t i = 0; i < vm->device_count && !vm->has_acpi; i++)
+    for (size_t i = 0; i < vm->device_count && is_pc && !vm->has_acpi; i++)
         cmdline_add_device(&line, vm->devices[i].address, MMIO_BYTES, vm->devices[i].pin);
     return cmdline_finish(&line, ret_text, err);
 }

@@ -283,6 +283,8 @@ int vial_vm_config_set_machine(struct vial_vm_config *config, const struct vial_
         .metrics = ours.metrics,
         .inet_hijack = ours.inet_hijack,
         .acpi = ours.acpi,
+        .engine = ours.engine,
+        .insecure_no_jail = ours.insecure_no_jail,
     };
     return 0;
 }

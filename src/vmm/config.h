@@ -28,7 +28,8 @@ struct machine_config {
     uint32_t vcpus;
     uint32_t balloon_stats_interval_ms;
     bool hyperthreading, nested_virtualization, split_irqchip, vsock, balloon, rng, metrics, inet_hijack, huge_pages;
-    uint8_t acpi; /* enum vial_acpi, or what a caller has put there */
+    bool insecure_no_jail;
+    uint8_t acpi, engine; /* enum vial_acpi and vial_engine, or what a caller has put there */
 };
 
 struct kernel_config {
@@ -159,6 +160,7 @@ static inline const char *config_init(const struct vial_vm_config *config)
 
 /* Names of the enumerations as the JSON file spells them, in the enumerations' order, NULL at the end. */
 extern const char *const config_acpi[];
+extern const char *const config_engines[];
 extern const char *const config_kernel_formats[];
 extern const char *const config_disk_formats[]; /* from VIAL_DISK_RAW on */
 extern const char *const config_disk_caches[];

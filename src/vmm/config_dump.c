@@ -85,6 +85,8 @@ static json_t *dump_machine(struct dump *dump, const struct machine_config *mach
     put(dump, object, "metrics", json_boolean(machine->metrics));
     put(dump, object, "inet_hijack", json_boolean(machine->inet_hijack));
     put(dump, object, "acpi", choice(config_acpi, machine->acpi - VIAL_ACPI_AUTO));
+    put(dump, object, "engine", choice(config_engines, machine->engine - VIAL_ENGINE_AUTO));
+    put(dump, object, "insecure_no_jail", json_boolean(machine->insecure_no_jail));
     return object;
 }
 

@@ -23,6 +23,7 @@
 #include <string.h>
 
 const char *const config_acpi[] = {"auto", "on", "off", NULL};
+const char *const config_engines[] = {"auto", "kvm", "uml", NULL};
 const char *const config_kernel_formats[] = {"auto",     "raw",        "elf",     "pe-gz", "image-bz2",
                                              "image-gz", "image-zstd", "bzimage", NULL};
 const char *const config_disk_formats[] = {"raw", "qcow2", "vmdk", NULL};
@@ -154,6 +155,8 @@ static int read_machine(struct vial_vm_config *config, const struct json_cursor 
         {MEMBER(vial_machine_options, metrics, MEMBER_BOOL)},
         {MEMBER(vial_machine_options, inet_hijack, MEMBER_BOOL)},
         {BYTE_CHOICE(vial_machine_options, acpi, config_acpi, VIAL_ACPI_AUTO)},
+        {BYTE_CHOICE(vial_machine_options, engine, config_engines, VIAL_ENGINE_AUTO)},
+        {MEMBER(vial_machine_options, insecure_no_jail, MEMBER_BOOL)},
         {.key = NULL},
     };
     static const struct member interval_member = {MEMBER(vial_machine_options, balloon_stats_interval_ms, MEMBER_U32)};

@@ -55,6 +55,9 @@ static int check_machine(const struct machine_config *machine, const struct host
     if (machine->acpi > VIAL_ACPI_OFF)
         return refuse_number(err, VIAL_ERROR_INVALID, "machine.acpi", machine->acpi, "use a value of enum vial_acpi",
                              "it does not say whether there is ACPI");
+    if (machine->engine > VIAL_ENGINE_UML)
+        return refuse_number(err, VIAL_ERROR_INVALID, "machine.engine", machine->engine,
+                             "use a value of enum vial_engine", "it is not an engine");
     return 0;
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A machine's life: started, controlled from any thread, ended once, with a reason.
  *
- *     vial_vm_start: validate ──> assemble.c ──> engine runs
+ *     vial_vm_start: validate ──> choose.c ──> on_kvm.c or on_uml.c ──> engine runs
  *                                                  │ the guest resets, panics, faults, shuts down; or somebody stops it
  *                                                  ▼
- *     on the last vCPU's thread:   no guest code runs
+ *     on a thread of the engine:   no guest code runs
  *                                  devices deliver what the guest has said, and end
  *                                  observers, in their order
  *                                  has_ended: whoever waits goes on
@@ -13,10 +13,6 @@
  * The end is prepared on a thread of the machine because nobody has to wait for it: a program may have given an
  * observer and nothing else. Calls that use the devices register themselves while they do, and the end waits for them,
  * so that a call from another thread never meets a device that is gone.
- *
- * A reset by a panicking kernel looks like any other, but for the word that says how to start again: our command line
- * asks for a warm start after a panic (reboot=panic_warm), and Linux then leaves 0x1234 at address 0x472, as PC
- * firmware has wanted it since 1981.
  *
  * Invariants: (1) observers run once, after the last guest instruction and before has_ended. (2) when vial_vm_start
  * fails, nothing is left. (3) `exit` and `last_stats` do not change after has_ended. (4) no lock of a
@@ -35,6 +31,7 @@
 #include "device/balloon/balloon.h"
 #include "device/console/console.h"
 #include "device/metrics/metrics.h"
+#include "vmm/exec.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -84,12 +81,9 @@ static void end_use(struct vial_vm *vm)
 
 static void read_stats(struct vial_vm *vm, struct vial_vm_stats *stats)
 {
-    struct kvm_counters counters;
     *stats = (struct vial_vm_stats)VIAL_VM_STATS_INIT;
-    kvm_machine_counters(vm->machine, &counters);
-    stats->vcpu_exits = counters.exits;
-    stats->unknown_ports = counters.unknown_ports;
-    stats->unknown_memory = counters.unknown_memory;
+    if (vm->engine->read_stats != NULL)
+        vm->engine->read_stats(vm, stats);
     stats->guest_free_bytes = stats->guest_available_bytes = stats->guest_total_bytes = UINT64_MAX;
     stats->root_used_bytes = stats->root_free_bytes = UINT64_MAX;
     for (size_t i = 0; i < vm->device_count; i++)
@@ -142,8 +136,7 @@ static void run_observers(struct vial_vm *vm)
         config->observers[i].function(config->observers[i].user, &vm->exit);
 }
 
-/* The engine's call, on the last vCPU's thread. */
-static void handle_end(void *user, const struct kvm_end *end)
+void vm_handle_end(void *user, const struct vial_exit *end)
 {
     struct vial_vm *vm = user;
     uint64_t one = 1;
@@ -151,11 +144,12 @@ static void handle_end(void *user, const struct kvm_end *end)
     vm->has_ending_thread = true;
     vm->ending_thread = pthread_self();
     pthread_mutex_unlock(&vm->lock);
-    vm->exit = (struct vial_exit)VIAL_EXIT_INIT;
-    vm->exit.reason = end->reason;
-    snprintf(vm->exit.detail, sizeof(vm->exit.detail), "%s", end->detail);
-    log_info("vm.ended", LOG_TEXT("reason", vial_exit_reason_name(end->reason)), LOG_TEXT("detail", end->detail));
+    vm->exit = *end;
     close_machine(vm);
+    if (vm->exec != NULL)
+        exec_judge(vm->exec, &vm->exit);
+    log_info("vm.ended", LOG_TEXT("reason", vial_exit_reason_name(vm->exit.reason)), LOG_INT("code", vm->exit.code),
+             LOG_TEXT("detail", vm->exit.detail));
     run_observers(vm);
     pthread_mutex_lock(&vm->lock);
     vm->has_ended = true;
@@ -165,23 +159,15 @@ static void handle_end(void *user, const struct kvm_end *end)
     pthread_mutex_unlock(&vm->lock);
 }
 
-static enum vial_exit_reason tell_reset(void *user)
-{
-    enum { bios_reset_word = 0x472, warm_start = 0x1234 };
-    const struct vial_vm *vm = user;
-    uint16_t word = 0;
-    memory_read(vm->memory, bios_reset_word, &word, sizeof(word));
-    return word == warm_start ? VIAL_EXIT_GUEST_PANIC : VIAL_EXIT_GUEST_RESET;
-}
-
 /* ---- life ---- */
 
 static void release(struct vial_vm *vm)
 {
-    kvm_machine_join(vm->machine); /* and with its threads the observers */
+    vm->engine->join(vm); /* and with its threads the observers */
     vm_close_devices(vm);
-    kvm_machine_free(vm->machine);
-    memory_free(vm->memory);
+    vm->engine->free(vm);
+    vm_close_images(&vm->images);
+    exec_free(vm->exec);
     fd_close(vm->output_fd);
     fd_close(vm->end_fd);
     log_drop_wish(vm->config->log_level);
@@ -191,13 +177,17 @@ static void release(struct vial_vm *vm)
     free(vm);
 }
 
-static int vm_new(struct vial_vm_config *config, struct vial_vm **ret_vm, struct vial_error *err)
+static int vm_new(struct vial_vm_config *config, const struct vial_engine_info *info, struct vial_vm **ret_vm,
+                  struct vial_error *err)
 {
     pthread_condattr_t attributes;
     struct vial_vm *vm = alloc_zero(sizeof(*vm));
     if (vm == NULL)
         return error_no_memory(err, VIAL_PHASE_START);
     vm->output_fd = -1;
+    vm->images = (struct vm_images)VM_IMAGES_INIT;
+    vm->engine = info->engine == VIAL_ENGINE_UML ? &vm_on_uml : &vm_on_kvm;
+    vm->engine_info = *info;
     vm->config = config_share(config);
     log_wish_level(config->log_level);
     pthread_mutex_init(&vm->lock, NULL);
@@ -232,20 +222,21 @@ static int launch_devices(struct vial_vm *vm, struct vial_error *err)
 
 static int start_machine(struct vial_vm *vm, const struct vm_extra *extras, size_t extra_count, struct vial_error *err)
 {
-    const struct machine_config *machine = &vm->config->machine;
-    struct kvm_options options = {
-        .vcpus = machine->vcpus,
-        .hyperthreading = machine->hyperthreading,
-        .nested = machine->nested_virtualization,
-        .split_irqchip = machine->split_irqchip,
-        .on_end = handle_end,
-        .reset_reason = tell_reset,
-        .user = vm,
-    };
-    int result = vm_assemble(vm, &options, extras, extra_count, err);
+    int result = vm->engine->assemble(vm, extras, extra_count, err);
+    if (result < 0)
+        return result;
+    vm_name_kernel(&vm->config->kernel, &vm->images, &vm->engine_info);
+    result = launch_devices(vm, err);
     if (result == 0)
-        result = launch_devices(vm, err);
-    return result == 0 ? kvm_machine_start(vm->machine, err) : result;
+        result = vm->engine->start(vm, err);
+    if (result == 0)
+        vm->engine->describe(vm, &vm->engine_info);
+    if (result == 0)
+        log_info("vm.engine", LOG_TEXT("engine", vial_engine_name(vm->engine_info.engine)),
+                 LOG_TEXT("reason", vm->engine_info.reason),
+                 LOG_TEXT("isolation", vial_isolation_name(vm->engine_info.isolation)),
+                 LOG_TEXT("details", vm->engine_info.details));
+    return result;
 }
 
 int vm_start(struct vial_vm_config *config, const struct vm_extra *extras, size_t extra_count, struct vial_vm **ret_vm,
@@ -253,9 +244,12 @@ int vm_start(struct vial_vm_config *config, const struct vm_extra *extras, size_
 {
     THREAD_DEFER_CANCEL();
     struct vial_vm *vm = NULL;
+    struct vial_engine_info info;
     int result = vial_vm_config_validate(config, err);
     if (result == 0)
-        result = vm_new(config, &vm, err);
+        result = vm_choose_engine(config, &info, err);
+    if (result == 0)
+        result = vm_new(config, &info, &vm, err);
     if (result == 0)
         result = start_machine(vm, extras, extra_count, err);
     if (result < 0) {
@@ -312,34 +306,46 @@ static int wait_with_lock(struct vial_vm *vm, const struct timespec *deadline)
     return result;
 }
 
-static int refuse_size(const char *macro, struct vial_error *err)
+int vm_check_result(const void *theirs, const char *macro, struct vial_error *err)
 {
+    size_t size;
+    memcpy(&size, theirs, sizeof(size));
+    if (size > sizeof(size))
+        return 0;
     int result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_RUN, "a struct for the result has no size");
     error_remedy(err, "initialise it with %s", macro);
     return result;
 }
 
+void vm_give_result(void *theirs, const void *ours, size_t our_size)
+{
+    size_t size;
+    memcpy(&size, theirs, sizeof(size));
+    if (size > our_size)
+        size = our_size;
+    memcpy((uint8_t *)theirs + sizeof(size), (const uint8_t *)ours + sizeof(size), size - sizeof(size));
+}
+
 int vial_vm_wait(struct vial_vm *vm, uint64_t timeout_ms, struct vial_exit *ret_exit, struct vial_error *err)
 {
     uint64_t timeout_ns = 0;
-    if (ret_exit != NULL && ret_exit->size <= sizeof(ret_exit->size))
-        return refuse_size("VIAL_EXIT_INIT", err);
+    int result = ret_exit != NULL ? vm_check_result(ret_exit, "VIAL_EXIT_INIT", err) : 0;
+    if (result < 0)
+        return result;
     if (__builtin_mul_overflow(timeout_ms, CLOCK_NS_PER_MS, &timeout_ns))
         timeout_ns = CLOCK_NEVER;
     uint64_t deadline_ns = clock_deadline_ns(timeout_ns);
     /* What timespec can say on any system; nobody waits longer. */
     deadline_ns = deadline_ns > (uint64_t)INT64_MAX ? (uint64_t)INT64_MAX : deadline_ns;
     struct timespec deadline = clock_to_timespec(deadline_ns);
-    int result = wait_with_lock(vm, &deadline);
+    result = wait_with_lock(vm, &deadline);
     if (result == -EDEADLK)
         error_set(err, VIAL_ERROR_CONFLICT, VIAL_PHASE_RUN, "an exit observer cannot wait for its own machine's end");
     else if (result < 0)
         error_set_os(err, VIAL_PHASE_RUN, result, "the machine still runs after %llu ms",
                      (unsigned long long)timeout_ms);
-    if (result == 0 && ret_exit != NULL) {
-        size_t size = ret_exit->size < sizeof(vm->exit) ? ret_exit->size : sizeof(vm->exit);
-        memcpy((uint8_t *)ret_exit + sizeof(size), (const uint8_t *)&vm->exit + sizeof(size), size - sizeof(size));
-    }
+    if (result == 0 && ret_exit != NULL)
+        vm_give_result(ret_exit, &vm->exit, sizeof(vm->exit));
     return result;
 }
 
@@ -360,17 +366,17 @@ static int control_result(int result, const char *done, struct vial_error *err)
 int vial_vm_pause(struct vial_vm *vm, struct vial_error *err)
 {
     THREAD_DEFER_CANCEL();
-    return control_result(kvm_machine_pause(vm->machine), "paused", err);
+    return control_result(vm->engine->pause(vm), "paused", err);
 }
 
 int vial_vm_resume(struct vial_vm *vm, struct vial_error *err)
 {
-    return control_result(kvm_machine_resume(vm->machine), "running", err);
+    return control_result(vm->engine->resume(vm), "running", err);
 }
 
 void vial_vm_stop(struct vial_vm *vm)
 {
-    kvm_machine_end(vm->machine, VIAL_EXIT_STOP_REQUESTED, "somebody stopped the machine");
+    vm->engine->stop(vm);
 }
 
 int vial_vm_set_balloon(struct vial_vm *vm, uint64_t memory_mib, struct vial_error *err)
@@ -409,8 +415,9 @@ int vial_vm_get_stats(struct vial_vm *vm, struct vial_vm_stats *ret_stats, struc
 {
     THREAD_DEFER_CANCEL();
     struct vial_vm_stats stats;
-    if (ret_stats->size <= sizeof(ret_stats->size))
-        return refuse_size("VIAL_VM_STATS_INIT", err);
+    int result = vm_check_result(ret_stats, "VIAL_VM_STATS_INIT", err);
+    if (result < 0)
+        return result;
     if (begin_use(vm)) {
         read_stats(vm, &stats);
         end_use(vm);
@@ -419,8 +426,14 @@ int vial_vm_get_stats(struct vial_vm *vm, struct vial_vm_stats *ret_stats, struc
         stats = vm->last_stats;
         pthread_mutex_unlock(&vm->lock);
     }
-    size_t size = ret_stats->size < sizeof(stats) ? ret_stats->size : sizeof(stats);
-    stats.size = ret_stats->size;
-    memcpy(ret_stats, &stats, size);
+    vm_give_result(ret_stats, &stats, sizeof(stats));
     return 0;
+}
+
+int vial_vm_get_engine(struct vial_vm *vm, struct vial_engine_info *ret_info, struct vial_error *err)
+{
+    int result = vm_check_result(ret_info, "VIAL_ENGINE_INFO_INIT", err);
+    if (result == 0)
+        vm_give_result(ret_info, &vm->engine_info, sizeof(vm->engine_info));
+    return result;
 }

@@ -158,6 +158,26 @@ TEST(front_ends_come_and_go)
     }
 }
 
+/* As QEMU 7.2 does: what was agreed on before is not agreed on again. */
+TEST(a_front_end_that_connects_again_goes_on_without_agreeing)
+{
+    struct vhost_driver_options options = {.listens = true};
+    vhost_driver_begin(&front, &options);
+    CHECK_INT(vhost_driver_shake_hands(&front, VHOST_DRIVER_LIKE_QEMU), 0);
+    CHECK(vhost_driver_echoes(&front, "before"));
+    uint64_t features = front.features, protocol = front.protocol;
+    vhost_driver_connect(&front);
+    front.features = features;
+    front.protocol = protocol & (VHOST_USER_F_REPLY_ACK | VHOST_USER_F_STATUS);
+    CHECK_INT(vhost_driver_tell_number(&front, VHOST_SET_FEATURES, features, -1), 0);
+    CHECK_INT(vhost_driver_ask(&front, VHOST_GET_STATUS), 0);
+    CHECK_INT(vhost_driver_tell_number(&front, VHOST_SET_STATUS, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER, -1), 0);
+    CHECK_INT(vhost_driver_set_memory(&front, VHOST_DRIVER_MEMORY_BYTES), 0);
+    CHECK_INT(vhost_driver_set_ring(&front, front.driver.last_used), 0);
+    CHECK(vhost_driver_echoes(&front, "after"));
+    vhost_driver_end(&front);
+}
+
 TEST(a_second_front_end_waits_for_its_turn)
 {
     struct vhost_driver_options options = {.listens = true};

@@ -42,6 +42,7 @@ bool machine_configure(struct machine *machine, const char *payload)
     auto_close int output_fd = ends[1];
     serial.output_fd = output_fd;
     options.memory_mib = 64;
+    options.engine = VIAL_ENGINE_KVM;
     options.balloon = false;
     kernel.path = PAYLOAD;
     snprintf(word, sizeof(word), "payload=%s", payload);

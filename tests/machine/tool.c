@@ -22,7 +22,9 @@ struct vial_vm_config *tool_configure(const char *initramfs, int serial_fd, cons
     kernel.initramfs = initramfs;
     serial.output_fd = serial_fd;
     check(vial_vm_config_new(&config, &err), &err);
-    check(vial_vm_config_set_machine(config, machine, &err), &err);
+    struct vial_machine_options on_kvm = *machine;
+    on_kvm.engine = VIAL_ENGINE_KVM; /* an emulated one as well, as these tools are for tests */
+    check(vial_vm_config_set_machine(config, &on_kvm, &err), &err);
     check(vial_vm_config_set_kernel(config, &kernel, &err), &err);
     check(vial_vm_config_add_serial(config, &serial, &err), &err);
     return config;

@@ -79,7 +79,7 @@ TEST(structs_of_other_versions)
     older.size = SIZE_MAX; /* never initialised */
     CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
     struct vial_machine_options later = VIAL_MACHINE_OPTIONS_INIT;
-    later.reserved[5] = 1; /* a member of a newer header, in bytes that this one has */
+    later.reserved[3] = 1; /* a member of a newer header, in bytes that this one has */
     CHECK_INT(vial_vm_config_set_machine(config, &later, &err), -E2BIG);
     older.size = 0;
     CHECK_INT(vial_vm_config_set_machine(config, &older, &err), -EINVAL);
@@ -244,7 +244,7 @@ static const char everything[] =
     "{\"machine\": {\"vcpus\": 2, \"memory_mib\": 1024, \"hyperthreading\": true, \"nested_virtualization\": true,"
     " \"split_irqchip\": true, \"vsock\": true, \"balloon\": false, \"balloon_stats_interval_ms\": null, \"rng\": "
     "false,"
-    " \"metrics\": false, \"inet_hijack\": true, \"acpi\": \"off\"},"
+    " \"metrics\": false, \"inet_hijack\": true, \"acpi\": \"off\", \"engine\": \"uml\", \"insecure_no_jail\": true},"
     " \"log_level\": \"debug\","
     " \"kernel\": {\"path\": \"k\", \"format\": \"elf\", \"initramfs\": \"i\", \"cmdline\": \"quiet\", \"init\": "
     "\"/sbin/init\"},"
@@ -271,6 +271,7 @@ TEST(json_says_everything)
     CHECK(config->machine.vcpus == 2 && config->machine.memory_mib == 1024 && config->machine.split_irqchip);
     CHECK(!config->machine.balloon && config->machine.balloon_stats_interval_ms == 0 && config->machine.inet_hijack);
     CHECK_INT(config->machine.acpi, VIAL_ACPI_OFF);
+    CHECK(config->machine.engine == VIAL_ENGINE_UML && config->machine.insecure_no_jail);
     CHECK(config->log_level == VIAL_LOG_DEBUG && config->kernel.format == VIAL_KERNEL_ELF);
     CHECK_TEXT(config->kernel.cmdline, "quiet");
     CHECK(config->root.read_only && config->root.dax_window_mib == 64 && config->fs_count == 2);
@@ -315,6 +316,7 @@ TEST(a_dump_reads_back_as_itself)
     second = dump_without_descriptors(again);
     CHECK(strstr(first, "\"input_fd\": ") != NULL);
     CHECK(strstr(first, "\"acpi\": \"off\"") != NULL);
+    CHECK(strstr(first, "\"engine\": \"uml\"") != NULL && strstr(first, "\"insecure_no_jail\": true") != NULL);
     CHECK_TEXT(second, first);
     vial_vm_config_free(config);
     vial_vm_config_free(again);

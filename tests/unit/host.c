@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "fake_kvm.h"
 #include "host/doctor.h"
+#include "host/engine.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
@@ -399,6 +400,28 @@ TEST(the_doctor_says_when_nothing_works)
               report.checks[check].remedy[0] != '\0');
     unsetenv("VIAL_KERNELS");
     unsetenv("XDG_CACHE_HOME");
+}
+
+TEST(kvm_is_chosen_where_it_is_native)
+{
+    struct host_engine_choice choice;
+    struct kvm_probe known = {.verdict = KVM_NATIVE};
+    host_engine_judge("", &known, &choice);
+    CHECK_INT(choice.engine, HOST_ENGINE_KVM);
+    CHECK_TEXT(choice.reason, "KVM runs guests natively here");
+}
+
+TEST(user_mode_linux_is_chosen_elsewhere_and_the_reason_says_what_kvm_lacks)
+{
+    struct host_engine_choice choice;
+    struct kvm_probe known = {
+        .verdict = KVM_RING0_EMULATED, .is_measured = true, .guest_ns = 48000, .host_ns = 100, .instructions = 100};
+    host_engine_judge("", &known, &choice);
+    CHECK_INT(choice.engine, HOST_ENGINE_UML);
+    CHECK(strstr(choice.reason, "ring-0") != NULL);
+    host_engine_choose("/nonexistent", &choice);
+    CHECK_INT(choice.engine, HOST_ENGINE_UML);
+    CHECK(strstr(choice.reason, "/dev/kvm") != NULL);
 }
 
 TEST(the_real_host_is_checked_quickly)

@@ -104,6 +104,8 @@ TEST(machine)
          "4294967296 is not between 0 and 4294967295", "give a whole number from 0 to 4294967295"},
         {"{\"machine\": {\"acpi\": \"of\"}}", VIAL_ERROR_INVALID, "machine.acpi", "of",
          "\"of\" is not one of auto, on or off", "did you mean \"on\"?"},
+        {"{\"machine\": {\"engine\": \"umx\"}}", VIAL_ERROR_INVALID, "machine.engine", "umx",
+         "\"umx\" is not one of auto, kvm or uml", "did you mean \"uml\"?"},
     };
     check_refusals(refusals, array_length(refusals));
 }
@@ -618,6 +620,11 @@ TEST(numbers_outside_their_enumerations)
     machine.acpi = 3;
     CHECK_INT(vial_vm_config_set_machine(config, &machine, &err), 0);
     expect(config, "machine.acpi", "it does not say whether there is ACPI");
+    config = config_new();
+    machine = (struct vial_machine_options)VIAL_MACHINE_OPTIONS_INIT;
+    machine.engine = 3;
+    CHECK_INT(vial_vm_config_set_machine(config, &machine, &err), 0);
+    expect(config, "machine.engine", "it is not an engine");
     config = config_new();
     kernel.path = "/proc/self/exe";
     kernel.format = 9;

@@ -14,18 +14,12 @@
 
 struct kvm_machine;
 
-/* Why a machine ended. */
-struct kvm_end {
-    enum vial_exit_reason reason;
-    char detail[VIAL_EXIT_DETAIL_SIZE];
-};
-
 struct kvm_options {
     const struct memory *memory; /* borrowed until kvm_machine_free */
     unsigned vcpus;
     bool hyperthreading, nested, split_irqchip;
     /* Called once, on the last vCPU's thread, when no vCPU runs any more. */
-    void (*on_end)(void *user, const struct kvm_end *end);
+    void (*on_end)(void *user, const struct vial_exit *exit);
     /* Called on a vCPU's thread when the guest resets the machine: why it does. */
     enum vial_exit_reason (*reset_reason)(void *user);
     void *user;

@@ -36,7 +36,7 @@ struct kvm_machine {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     _Atomic enum kvm_command command; /* written with the lock, read without */
-    struct kvm_end end;
+    struct vial_exit end;
     bool has_end;
     unsigned living; /* vCPU threads that have not left */
 

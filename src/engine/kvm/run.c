@@ -77,6 +77,7 @@ void kvm_machine_end(struct kvm_machine *machine, enum vial_exit_reason reason, 
     pthread_mutex_lock(&machine->lock);
     if (!machine->has_end) {
         machine->has_end = true;
+        machine->end = (struct vial_exit)VIAL_EXIT_INIT;
         machine->end.reason = reason;
         va_start(arguments, format);
         vsnprintf(machine->end.detail, sizeof(machine->end.detail), format, arguments);

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/* vial inspect: what would a machine with these options be, here and now?
+ *
+ * Trust: arguments are the user's own; what is shown of a file is escaped.
+ */
+#include "cli/machine.h"
+
+#include "base/alloc.h"
+#include "base/text.h"
+
+#include <string.h>
+
+static void print_line(const char *name, const char *value)
+{
+    const struct palette *colour = palette_for(stdout);
+    char safe[VIAL_ENGINE_TEXT_SIZE];
+    text_escape(safe, sizeof(safe), value, strlen(value), "");
+    printf("%s%-10s%s %s\n", colour->bold, name, colour->off, safe);
+}
+
+static const char *describe(const struct vial_engine_info *info)
+{
+    switch (info->isolation) {
+    case VIAL_ISOLATION_HARDWARE:
+        return "hardware: the CPU keeps the guest apart";
+    case VIAL_ISOLATION_JAIL:
+        return "jail: a kernel of its own, kept apart by the host's kernel (namespaces, seccomp, an empty root)";
+    default:
+        return "weak: a kernel of its own, and as much of the jail as this host allows";
+    }
+}
+
+static int print_machine(const struct machine_arguments *arguments, const struct vial_engine_info *info, bool is_json)
+{
+    const struct machine_config *machine = &arguments->config->machine;
+    char text[64];
+    if (is_json) {
+        auto_free char *dump = NULL;
+        struct vial_error error = {0};
+        if (vial_vm_config_dump(arguments->config, &dump, &error) < 0) {
+            print_error("vial inspect", &error);
+            return EXIT_OURS;
+        }
+        return print_json(json_pack("{s:s, s:s, s:s, s:s, s:o}", "engine", vial_engine_name(info->engine), "reason",
+                                    info->reason, "isolation", vial_isolation_name(info->isolation), "kernel",
+                                    info->kernel, "config", json_loads(dump, 0, NULL)),
+                          EXIT_YES);
+    }
+    print_line("engine", vial_engine_name(info->engine));
+    print_line("reason", info->reason);
+    print_line("isolation", describe(info));
+    print_line("kernel", info->kernel);
+    snprintf(text, sizeof(text), "%u", machine->vcpus);
+    print_line("vcpus", text);
+    snprintf(text, sizeof(text), "%llu MiB", (unsigned long long)machine->memory_mib);
+    print_line("memory", text);
+    return finish_output(EXIT_YES);
+}
+
+static int run_inspect(const struct command *command, int argc, char *argv[])
+{
+    struct machine_arguments arguments = {0};
+    struct vial_engine_info info = VIAL_ENGINE_INFO_INIT;
+    bool is_json = false;
+    int status = EXIT_OURS;
+    if (vial_vm_config_new(&arguments.config, &arguments.error) < 0) {
+        print_error(command->path, &arguments.error);
+        return EXIT_OURS;
+    }
+    int operands = command_options(command, machine_options, &arguments, argc, argv, 0, 0, &is_json);
+    if (operands == OPTIONS_DONE)
+        status = EXIT_YES;
+    else if (operands >= 0 && vial_vm_config_choose_engine(arguments.config, &info, &arguments.error) == 0)
+        status = print_machine(&arguments, &info, is_json);
+    else if (operands >= 0) {
+        status = EXIT_NO;
+        if (is_json)
+            status = print_json(json_pack("{s:o}", "error", error_to_json(&arguments.error)), EXIT_NO);
+        else
+            print_error(command->path, &arguments.error);
+    }
+    vial_vm_config_free(arguments.config);
+    return status;
+}
+
+const struct command command_inspect = {
+    .name = "inspect",
+    .path = "vial inspect",
+    .arguments = "[OPTIONS]",
+    .summary = "Say which engine, kernel and isolation a machine would have here",
+    .help = "Takes the options of vial boot, checks them, and starts nothing.\n\n" MACHINE_OPTIONS_HELP
+            "  --json                 the same as JSON, with the whole configuration\n\n"
+            "exit status: 0 when such a machine could be started as far as can be told, 1 when it could not\n",
+    .run = run_inspect,
+};

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The virtio devices of a machine, made from its configuration; whichever engine drives them.
+ *
+ *     balloon, rng, console, metrics, and what a test has brought ──> vm->devices ──> engine->connect, one by one
+ *
+ * The order is the guest's order, too: its device numbers follow it.
+ *
+ * Invariants: (1) what is made is in the vm at once, so that vm_close_devices and the release of the vm find it.
+ * (2) nothing here waits for the guest, which has not begun.
+ *
+ * Trust: the configuration was validated; what it names on the host may have changed since, and every call can fail.
+ */
+#include "vmm/vm.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "device/balloon/balloon.h"
+#include "device/console/console.h"
+#include "device/metrics/metrics.h"
+#include "device/rng/rng.h"
+#include "vmm/check.h"
+#include "vmm/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+int vm_fail_device(struct vial_error *err, int result, const char *what)
+{
+    if (result == -ENOMEM)
+        return error_no_memory(err, VIAL_PHASE_START);
+    error_set_os(err, VIAL_PHASE_START, result, "the %s device cannot be made", what);
+    error_remedy(err, result == -EMFILE   ? "raise the limit of open files (ulimit -n)"
+                      : result == -EAGAIN ? "raise this user's limit of processes (ulimit -u)"
+                                          : "look at the log");
+    return result;
+}
+
+/* Takes the device over, connected or not. */
+static int add_device(struct vial_vm *vm, struct virtio_device *device, struct vial_error *err)
+{
+    if (vm->device_count == array_length(vm->devices)) {
+        virtio_device_free(device);
+        return refuse_number(err, VIAL_ERROR_TOO_BIG, "machine", LIMIT_DEVICES, "use fewer devices",
+                             "there are too many devices");
+    }
+    struct vm_device *place = &vm->devices[vm->device_count++];
+    *place = (struct vm_device){.device = device};
+    return vm->engine->connect != NULL ? vm->engine->connect(vm, place, err) : 0;
+}
+
+static int add_rng(struct vial_vm *vm, struct vial_error *err)
+{
+    struct virtio_device *device = NULL;
+    int result = rng_new(&device);
+    return result < 0 ? vm_fail_device(err, result, "rng") : add_device(vm, device, err);
+}
+
+static int add_balloon(struct vial_vm *vm, struct vial_error *err)
+{
+    struct balloon_options options = {
+        .memory_bytes = vm->config->machine.memory_mib << 20,
+        .stats_interval_ms = vm->config->machine.balloon_stats_interval_ms,
+    };
+    int result = balloon_new(&options, &vm->balloon);
+    return result < 0 ? vm_fail_device(err, result, "balloon") : add_device(vm, vm->balloon, err);
+}
+
+static int add_metrics(struct vial_vm *vm, struct vial_error *err)
+{
+    int result = metrics_new(&vm->metrics);
+    return result < 0 ? vm_fail_device(err, result, "metrics") : add_device(vm, vm->metrics, err);
+}
+
+/* ---- the console ---- */
+
+/* On standard input and output. */
+static bool wants_implicit_console(const struct vial_vm_config *config)
+{
+    bool has_tty = false;
+    for (size_t i = 0; i < config->console_port_count; i++)
+        has_tty |= config->console_ports[i].kind == VIAL_CONSOLE_PORT_TTY;
+    return config->has_implicit_console && config->console_output == NULL && config->serial_count == 0 && !has_tty;
+}
+
+static bool is_at_terminal(void)
+{
+    return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
+}
+
+static int open_output(struct vial_vm *vm, struct vial_error *err)
+{
+    const char *path = vm->config->console_output;
+    vm->output_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+    if (vm->output_fd >= 0)
+        return 0;
+    int result = error_set_os(err, VIAL_PHASE_START, errno, "cannot open %s", error_short(path).text);
+    error_field(err, "console.output");
+    error_value(err, "%s", path);
+    error_remedy(err, "check the path and its permissions");
+    return result;
+}
+
+/* The port that is hvc0: a file, or the terminal, or whatever standard input and output are. */
+static struct console_port_options main_port(const struct vial_vm *vm)
+{
+    struct console_port_options port = {.is_console = true, .input_fd = -1, .output_fd = -1, .tty_fd = -1};
+    if (vm->output_fd >= 0) {
+        port.output_fd = vm->output_fd;
+    } else if (is_at_terminal()) {
+        port.kind = CONSOLE_PORT_TTY;
+        port.tty_fd = STDIN_FILENO;
+    } else {
+        port.input_fd = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
+        port.output_fd = fcntl(STDOUT_FILENO, F_GETFD) < 0 ? -1 : STDOUT_FILENO;
+    }
+    return port;
+}
+
+static struct console_port_options configured_port(const struct console_port_config *config)
+{
+    return (struct console_port_options){
+        .name = config->name,
+        .is_console = config->kind == VIAL_CONSOLE_PORT_TTY,
+        .kind = config->has_ops                         ? CONSOLE_PORT_CUSTOM
+                : config->kind == VIAL_CONSOLE_PORT_TTY ? CONSOLE_PORT_TTY
+                                                        : CONSOLE_PORT_INOUT,
+        .input_fd = config->input_fd,
+        .output_fd = config->output_fd,
+        .tty_fd = config->tty_fd,
+        .ops = config->has_ops ? &config->ops : NULL,
+        .ops_user = config->ops_user,
+    };
+}
+
+/* A program that init is to run has the terminal as its own, or three ports for its streams: then the kernel's console
+ * is not in its way. */
+static int make_exec(struct vial_vm *vm, bool has_terminal, struct vial_error *err)
+{
+    static const int none[3] = {-1, -1, -1};
+    int result = exec_new(vm->config, has_terminal, &vm->exec, err);
+    if (result == 0 && !vm->config->has_implicit_console)
+        exec_set_streams(vm->exec, none);
+    return result;
+}
+
+static int add_console(struct vial_vm *vm, struct vial_error *err)
+{
+    const struct vial_vm_config *config = vm->config;
+    bool has_exec = config->exec_path != NULL, is_implicit = wants_implicit_console(config);
+    int result = config->console_output != NULL ? open_output(vm, err) : 0;
+    if (result == 0 && has_exec)
+        result = make_exec(vm, is_implicit && is_at_terminal(), err);
+    if (result < 0)
+        return result;
+    size_t count = 0;
+    auto_free struct console_port_options *ports = alloc_zero((config->console_port_count + 1 + EXEC_MOST_PORTS) *
+                                                              sizeof(ports[0]));
+    if (ports == NULL)
+        return error_no_memory(err, VIAL_PHASE_START);
+    if (vm->output_fd >= 0 || (is_implicit && (!has_exec || is_at_terminal())))
+        ports[count++] = main_port(vm);
+    for (size_t i = 0; i < config->console_port_count; i++)
+        ports[count++] = configured_port(&config->console_ports[i]);
+    if (has_exec)
+        count += exec_ports(vm->exec, ports + count);
+    if (count == 0)
+        return 0;
+    struct console_options options = {.ports = ports, .port_count = (unsigned)count};
+    result = console_new(&options, &vm->console);
+    return result < 0 ? vm_fail_device(err, result, "console") : add_device(vm, vm->console, err);
+}
+
+int vm_add_devices(struct vial_vm *vm, const struct vm_extra *extras, size_t extra_count, struct vial_error *err)
+{
+    const struct machine_config *machine = &vm->config->machine;
+    int result = machine->balloon ? add_balloon(vm, err) : 0;
+    if (result == 0 && machine->rng)
+        result = add_rng(vm, err);
+    if (result == 0)
+        result = add_console(vm, err);
+    if (result == 0 && machine->metrics)
+        result = add_metrics(vm, err);
+    for (; vm->extras_taken < extra_count && result == 0; vm->extras_taken++)
+        result = add_device(vm, extras[vm->extras_taken].device, err);
+    return result;
+}
+
+void vm_stop_devices(struct vial_vm *vm)
+{
+    for (size_t i = 0; i < vm->device_count; i++)
+        virtio_device_stop(vm->devices[i].device);
+    for (size_t i = 0; i < array_length(vm->serials) && vm->serials[i] != NULL; i++)
+        serial_stop(vm->serials[i]);
+}
+
+void vm_close_devices(struct vial_vm *vm)
+{
+    for (size_t i = 0; i < vm->device_count; i++) {
+        mmio_free(vm->devices[i].mmio);
+        virtio_device_free(vm->devices[i].device);
+    }
+    vm->device_count = 0;
+    vm->console = vm->balloon = vm->metrics = NULL;
+    for (size_t i = 0; i < array_length(vm->serials); i++)
+        vm->serials[i] = serial_free(vm->serials[i]);
+    vm->platform = platform_free(vm->platform);
+}
