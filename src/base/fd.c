@@ -27,6 +27,18 @@ int fd_close(int fd)
     return -1;
 }
 
+bool fd_is_readable(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
+}
+
+bool fd_is_writable(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
 int fd_write_all(int fd, const void *bytes, size_t length)
 {
     const char *next = bytes;

@@ -28,6 +28,10 @@ static inline int steal_fd(int *fd)
     return taken;
 }
 
+/* Whether it is open for that. */
+bool fd_is_readable(int fd);
+bool fd_is_writable(int fd);
+
 /* Writes all of it: 0 or -errno, retrying after signals and short writes. For descriptors that block. */
 int fd_write_all(int fd, const void *bytes, size_t length);
 

@@ -74,12 +74,13 @@ static int set_up_log(const char *level_name, const char *style_name)
     return EXIT_YES;
 }
 
-/* A standard descriptor that is closed would be the first file that somebody opens. */
+/* A standard descriptor that is closed would be the first file that somebody opens. What takes its place cannot be
+ * written: who prints to a closed output shall hear of it. */
 static void open_standard_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0)
-            open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY); /* which takes the lowest that is free */
+            open("/dev/null", O_RDONLY); /* the lowest number that is free */
 }
 
 int main(int argc, char *argv[])

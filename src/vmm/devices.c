@@ -112,8 +112,8 @@ static struct console_port_options main_port(const struct vial_vm *vm)
         port.kind = CONSOLE_PORT_TTY;
         port.tty_fd = STDIN_FILENO;
     } else {
-        port.input_fd = fcntl(STDIN_FILENO, F_GETFD) < 0 ? -1 : STDIN_FILENO;
-        port.output_fd = fcntl(STDOUT_FILENO, F_GETFD) < 0 ? -1 : STDOUT_FILENO;
+        port.input_fd = fd_is_readable(STDIN_FILENO) ? STDIN_FILENO : -1;
+        port.output_fd = fd_is_writable(STDOUT_FILENO) ? STDOUT_FILENO : -1;
     }
     return port;
 }

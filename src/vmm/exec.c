@@ -282,9 +282,11 @@ int exec_new(const struct vial_vm_config *config, bool has_terminal, struct exec
         .speech = BUFFER_INIT(INIT_HEADER_BYTES + LIMIT_EXEC_REQUEST_BYTES),
         .state = EXEC_ASKED,
     };
-    for (size_t i = 0; i < array_length(exec->streams); i++)
-        if (fcntl(exec->streams[i], F_GETFD) < 0)
+    for (size_t i = 0; i < array_length(exec->streams); i++) {
+        int fd = exec->streams[i];
+        if (!(i == STDIN_FILENO ? fd_is_readable(fd) : fd_is_writable(fd)))
             exec->streams[i] = -1; /* a process may run without them */
+    }
     int result = make_parts(exec, err);
     if (result < 0) {
         exec_free(exec);

@@ -324,3 +324,14 @@ TEST(overlap_compares_components)
     CHECK(!path_overlaps("/var/log", "/var/lib"));
     CHECK(!path_overlaps("/a", "/b"));
 }
+
+TEST(what_a_descriptor_is_open_for)
+{
+    int read_fd = open("/dev/null", O_RDONLY | O_CLOEXEC), write_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int both_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    CHECK(fd_is_readable(read_fd) && !fd_is_writable(read_fd));
+    CHECK(!fd_is_readable(write_fd) && fd_is_writable(write_fd));
+    CHECK(fd_is_readable(both_fd) && fd_is_writable(both_fd));
+    CHECK(!fd_is_readable(-1) && !fd_is_writable(-1));
+    fd_close(read_fd), fd_close(write_fd), fd_close(both_fd);
+}
