@@ -10,7 +10,7 @@
 static int fail(const struct vial_error *err)
 {
     fprintf(stderr, "%s%s%s\n  -> %s\n", err->field, err->field[0] != '\0' ? ": " : "", err->message, err->remedy);
-    return 125;
+    return end.code == 127 ? 127 : 125;
 }
 
 int main(int argc, char *argv[])
@@ -37,9 +37,9 @@ int main(int argc, char *argv[])
     if (vial_vm_wait(vm, VIAL_WAIT_FOREVER, &end, &err) < 0)
         return fail(&err);
     vial_vm_free(vm);
-    if (end.reason == VIAL_EXIT_COMPLETED || end.reason == VIAL_EXIT_FAILED)
+    if (end.reason == VIAL_EXIT_COMPLETED || (end.reason == VIAL_EXIT_FAILED && end.code != 0 && end.code != 127))
         return end.code;
     fprintf(stderr, "engine %s: %s: %s\n", vial_engine_name(engine.engine), vial_exit_reason_name(end.reason),
             end.detail);
-    return 125;
+    return end.code == 127 ? 127 : 125;
 }

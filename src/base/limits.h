@@ -109,9 +109,6 @@
 /* What the root of a jail holds beside the initramfs: the entry of one CPU, and some folders. */
 #define LIMIT_JAIL_ROOT_BYTES (64u << 10)
 
-/* What a file in a jail may have beyond the guest's memory. The kernel's own program for its processes is smaller. */
-#define LIMIT_JAIL_FILE_SLACK_BYTES (1u << 20)
-
 /* How long the end of a jail waits for processes that are killed but not gone, at a time. Only a host that does not get
  * to run them takes as long. */
 #define LIMIT_JAIL_END_MS 1000

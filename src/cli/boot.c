@@ -142,9 +142,10 @@ static int status_of(const struct boot *boot, const struct vial_exit *end)
     case VIAL_EXIT_COMPLETED:
     case VIAL_EXIT_GUEST_RESET:
         return EXIT_YES;
-    case VIAL_EXIT_FAILED:
+    case VIAL_EXIT_FAILED: /* without a code nobody knows what became of the program */
+        return end->code != 0 ? end->code & 0xff : EXIT_OURS;
     case VIAL_EXIT_SIGNAL:
-        return end->code != 0 ? end->code & 0xff : EXIT_NO;
+        return end->code & 0xff;
     case VIAL_EXIT_INTERNAL_ERROR:
         return EXIT_OURS;
     default:

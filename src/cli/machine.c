@@ -124,6 +124,13 @@ static int take_env(void *user, const struct command_option *option, const char 
     struct machine_arguments *arguments = user;
     if (strchr(value, '=') == NULL || value[0] == '=')
         return refuse_value(option->name, value, "it is no variable", "write KEY=VALUE");
+    size_t length = strcspn(value, "=") + 1;
+    for (size_t i = 0; i < arguments->env_count; i++) {
+        if (strncmp(arguments->env[i], value, length) == 0) {
+            arguments->env[i] = value; /* the last one counts */
+            return 0;
+        }
+    }
     if (arguments->env_count == array_length(arguments->env))
         return refuse_value(option->name, value, "there are too many", "put them into a configuration file");
     arguments->env[arguments->env_count++] = value;
@@ -152,7 +159,7 @@ static int take_console(void *user, const struct command_option *option, const c
     struct machine_arguments *arguments = user;
     bool is_here = strcmp(value, "-") == 0;
     struct vial_console_options console = VIAL_CONSOLE_OPTIONS_INIT;
-    console.implicit = is_here;
+    console.implicit = strcmp(value, "none") != 0;
     console.output = is_here || strcmp(value, "none") == 0 ? NULL : value;
     arguments->has_options = true;
     return vial_vm_config_set_console(arguments->config, &console, &arguments->error) < 0 ? report(arguments, option)

@@ -150,10 +150,11 @@ static int check_message(const struct vhost_receiver *receiver, const char **ret
 
 /* ---- receiving ---- */
 
-/* Takes over the descriptors that came along: false when they are more than any message has. */
-static bool take_descriptors(struct vhost_receiver *receiver, struct msghdr *message)
+/* Takes over the descriptors that came along: -EPROTO when they are more than any message has, -EMFILE when there was
+ * room and this process may not have more of them (Linux drops the rest, and says that it has cut them off). */
+static int take_descriptors(struct vhost_receiver *receiver, struct msghdr *message)
 {
-    bool is_too_much = (message->msg_flags & MSG_CTRUNC) != 0;
+    bool is_cut = (message->msg_flags & MSG_CTRUNC) != 0, is_too_much = false;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL; part = CMSG_NXTHDR(message, part)) {
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
             continue;
@@ -169,7 +170,9 @@ static bool take_descriptors(struct vhost_receiver *receiver, struct msghdr *mes
             }
         }
     }
-    return !is_too_much;
+    if (is_too_much || (is_cut && receiver->fd_count == VHOST_MOST_FDS))
+        return -EPROTO;
+    return is_cut ? -EMFILE : 0;
 }
 
 /* Where the next bytes go, and how many are missing of the header or the payload. */
@@ -206,7 +209,12 @@ static ssize_t read_piece(struct vhost_receiver *receiver, int socket_fd, void *
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return -errno;
-    if (!take_descriptors(receiver, &message))
+    int result = take_descriptors(receiver, &message);
+    if (result == -EMFILE) {
+        *ret_why = "this process may not have more descriptors";
+        return result;
+    }
+    if (result < 0)
         return refuse(ret_why, "a message has more descriptors than any request");
     return got;
 }

@@ -115,8 +115,8 @@ static int set_mem_table(struct vhost_user *server, const struct vhost_message *
             return refuse(server, -EACCES, "the memory lies in a file that is not accepted");
     int result = vhost_memory_open(&message->memory, server->receiver.fds, &memory);
     bool is_ours = result == -ENOMEM || result == -EMFILE; /* what we lack; else it is the peer's mistake */
-    if (is_ours && server->memory_failed != NULL)
-        server->memory_failed(server->user, -result);
+    if (is_ours && server->out_of_room != NULL)
+        server->out_of_room(server->user, -result);
     if (result < 0)
         return refuse(server, result, "a memory table that cannot be mapped");
     result = vhost_rings_move(server, &memory);
@@ -268,6 +268,10 @@ static int replace_signal(struct vhost_user *server, struct vhost_signal *signal
     int result = fd < 0 ? 0 : vhost_signal_open(fd, &after);
     if (result < 0)
         return refuse(server, result, "a signal is neither an eventfd nor a pipe nor a socket");
+    if (fd >= 0 && server->signals_sockets_only && after.kind != VHOST_SIGNAL_SOCKET) {
+        vhost_signal_close(&after);
+        return refuse(server, -EINVAL, "a signal is no socket");
+    }
     pthread_mutex_lock(&server->lock);
     *signal = after;
     pthread_mutex_unlock(&server->lock);

@@ -31,8 +31,9 @@ struct vhost_user {
     struct virtio_device *device; /* borrowed */
     uint64_t offered;             /* of the protocol's features */
     bool is_once;
+    bool signals_sockets_only;
     bool (*accepts_memory)(void *user, int fd);
-    void (*memory_failed)(void *user, int os_error);
+    void (*out_of_room)(void *user, int os_error);
     void (*connected)(void *user);
     void (*disconnected)(void *user);
     void *user; /* borrowed */

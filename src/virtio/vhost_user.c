@@ -132,7 +132,9 @@ static void handle_connection(void *user, uint32_t what)
     if (result >= 0)
         return;
     bool has_gone = result == -ECONNRESET || result == -EPIPE;
-    if (!has_gone)
+    if (result == -EMFILE && server->out_of_room != NULL)
+        server->out_of_room(server->user, EMFILE);
+    else if (!has_gone)
         virtio_device_blame(server->device, server->why);
     disconnect(server, has_gone ? "the front end has gone" : server->why);
     accept_next(server);
@@ -203,8 +205,9 @@ static struct vhost_user *make_server(struct virtio_device *device, const struct
         server->offered &= ~VHOST_USER_F_INBAND;
     server->protocol = server->offered & ASSUMED;
     server->is_once = options->is_once;
+    server->signals_sockets_only = options->signals_sockets_only;
     server->accepts_memory = options->accepts_memory;
-    server->memory_failed = options->memory_failed;
+    server->out_of_room = options->out_of_room;
     server->connected = options->connected;
     server->disconnected = options->disconnected;
     server->user = options->user;

@@ -23,10 +23,13 @@ struct vhost_user_options {
     int connection_fd; /* or a connected one, owned likewise; the other is -1 */
     uint64_t protocol_without; /* features of the protocol that are not offered */
     bool is_once;              /* one connection in its life: then the listener is closed */
+    bool signals_sockets_only; /* call and error descriptors have to be sockets: writing to these never waits, whatever
+                                * the peer does to them */
 
-    bool (*accepts_memory)(void *user, int fd);      /* whether guest memory may lie in this file; NULL: in any */
-    void (*memory_failed)(void *user, int os_error); /* this process lacks what it takes to map guest memory */
-    void (*connected)(void *user);                   /* a connection was accepted */
+    bool (*accepts_memory)(void *user, int fd);    /* whether guest memory may lie in this file; NULL: in any */
+    void (*out_of_room)(void *user, int os_error); /* this process may not map what the peer shares: ENOMEM,
+                                                    * or have another descriptor: EMFILE */
+    void (*connected)(void *user);                 /* a connection was accepted */
     void (*disconnected)(void *user); /* a connection has ended, however: nothing of the peer is held any more */
     void *user;
 };

@@ -295,6 +295,9 @@ static int check_port_name(const struct vial_vm_config *config, size_t index, st
         return refuse(
             err, VIAL_ERROR_INVALID, field.text, name, "use letters, digits, dots and dashes, such as agent.0",
             "a port's name has at most %d ASCII characters and no space, slash or quote", LIMIT_PORT_NAME_BYTES);
+    if (strncmp(name, "vial.", strlen("vial.")) == 0)
+        return refuse(err, VIAL_ERROR_CONFLICT, field.text, name, "choose another name",
+                      "names that begin with vial. are for the guest's init");
     for (size_t j = 0; j < index; j++)
         if (strcmp(name, config->console_ports[j].name) == 0)
             return refuse(err, VIAL_ERROR_DUPLICATE, field.text, name, "give each port a name of its own",

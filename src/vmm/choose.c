@@ -12,6 +12,7 @@
 #include "vmm/vm.h"
 
 #include "base/alloc.h"
+#include "base/thread.h"
 #include "host/engine.h"
 #include "host/kernels.h"
 #include "vmm/check.h"
@@ -74,7 +75,7 @@ static int refuse_for_uml(const struct vial_vm_config *config, const char *reaso
         {config->kernel.krunfw != NULL, "kernel.krunfw", "no use for the kernel of a libkrunfw"},
         {config->kernel.format != VIAL_KERNEL_AUTO && config->kernel.format != VIAL_KERNEL_ELF, "kernel.format",
          "no use for a kernel in this format"},
-        {config->serial_count > 0, "serials", "no serial ports"},
+        {config->serial_count > 0, "console.serial", "no serial ports"},
     };
     for (size_t i = 0; i < array_length(wishes); i++)
         if (wishes[i].is_wanted)
@@ -101,9 +102,21 @@ int vm_choose_engine(const struct vial_vm_config *config, struct vial_engine_inf
     return result;
 }
 
+/* Whoever asks for KVM gets it; what this host's KVM is worth stands in the reason. */
+static void doubt_kvm(struct vial_engine_info *info)
+{
+    struct host_engine_choice choice;
+    if (info->engine != VIAL_ENGINE_KVM)
+        return;
+    host_engine_choose("", &choice);
+    if (choice.engine != HOST_ENGINE_KVM)
+        snprintf(info->reason, sizeof(info->reason), "it was asked for, but %s", choice.reason);
+}
+
 int vial_vm_config_choose_engine(const struct vial_vm_config *config, struct vial_engine_info *ret_info,
                                  struct vial_error *err)
 {
+    THREAD_DEFER_CANCEL();
     struct vial_engine_info info;
     struct vm_images images = VM_IMAGES_INIT;
     int result = vm_check_result(ret_info, "VIAL_ENGINE_INFO_INIT", err);
@@ -115,6 +128,7 @@ int vial_vm_config_choose_engine(const struct vial_vm_config *config, struct via
         result = vm_open_images(&config->kernel, (enum vial_engine)info.engine, &images, err);
     if (result == 0) {
         vm_name_kernel(&config->kernel, &images, &info);
+        doubt_kvm(&info);
         bool may_be_weak = config->machine.insecure_no_jail;
         info.isolation = info.engine == VIAL_ENGINE_KVM ? VIAL_ISOLATION_HARDWARE
                          : may_be_weak                  ? VIAL_ISOLATION_WEAK

@@ -112,8 +112,8 @@ static struct console_port_options main_port(const struct vial_vm *vm)
         port.kind = CONSOLE_PORT_TTY;
         port.tty_fd = STDIN_FILENO;
     } else {
-        port.input_fd = fd_is_readable(STDIN_FILENO) ? STDIN_FILENO : -1;
-        port.output_fd = fd_is_writable(STDOUT_FILENO) ? STDOUT_FILENO : -1;
+        port.input_fd = vm->standard[STDIN_FILENO];
+        port.output_fd = vm->standard[STDOUT_FILENO];
     }
     return port;
 }
@@ -140,8 +140,8 @@ static int make_exec(struct vial_vm *vm, bool has_terminal, struct vial_error *e
 {
     static const int none[3] = {-1, -1, -1};
     int result = exec_new(vm->config, has_terminal, &vm->exec, err);
-    if (result == 0 && !vm->config->has_implicit_console)
-        exec_set_streams(vm->exec, none);
+    if (result == 0)
+        exec_set_streams(vm->exec, vm->config->has_implicit_console ? vm->standard : none);
     return result;
 }
 

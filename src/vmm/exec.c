@@ -276,17 +276,12 @@ int exec_new(const struct vial_vm_config *config, bool has_terminal, struct exec
     *exec = (struct exec){
         .config = config,
         .has_terminal = has_terminal,
-        .streams = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO},
+        .streams = {-1, -1, -1},
         .null_fd = -1,
         .event_fd = -1,
         .speech = BUFFER_INIT(INIT_HEADER_BYTES + LIMIT_EXEC_REQUEST_BYTES),
         .state = EXEC_ASKED,
     };
-    for (size_t i = 0; i < array_length(exec->streams); i++) {
-        int fd = exec->streams[i];
-        if (!(i == STDIN_FILENO ? fd_is_readable(fd) : fd_is_writable(fd)))
-            exec->streams[i] = -1; /* a process may run without them */
-    }
     int result = make_parts(exec, err);
     if (result < 0) {
         exec_free(exec);

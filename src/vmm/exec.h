@@ -24,7 +24,7 @@ enum { EXEC_MOST_PORTS = 4 };
 
 /* For a configuration with exec.path, which was validated and is borrowed until exec_free. With a terminal the program
  * runs on the guest's console, which the caller provides (a console port before those of exec_ports); without, its
- * streams are descriptors 0, 1 and 2 of this process unless exec_set_streams names others. */
+ * streams are what exec_set_streams names. */
 int exec_new(const struct vial_vm_config *config, bool has_terminal, struct exec **ret_exec, struct vial_error *err);
 struct exec *exec_free(struct exec *exec);
 

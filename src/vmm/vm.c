@@ -184,6 +184,8 @@ static int vm_new(struct vial_vm_config *config, const struct vial_engine_info *
     struct vial_vm *vm = alloc_zero(sizeof(*vm));
     if (vm == NULL)
         return error_no_memory(err, VIAL_PHASE_START);
+    for (int fd = 0; fd < 3; fd++)
+        vm->standard[fd] = (fd == STDIN_FILENO ? fd_is_readable(fd) : fd_is_writable(fd)) ? fd : -1;
     vm->output_fd = -1;
     vm->images = (struct vm_images)VM_IMAGES_INIT;
     vm->engine = info->engine == VIAL_ENGINE_UML ? &vm_on_uml : &vm_on_kvm;
@@ -371,6 +373,7 @@ int vial_vm_pause(struct vial_vm *vm, struct vial_error *err)
 
 int vial_vm_resume(struct vial_vm *vm, struct vial_error *err)
 {
+    THREAD_DEFER_CANCEL();
     return control_result(vm->engine->resume(vm), "running", err);
 }
 

@@ -115,6 +115,7 @@ TEST(processes_of_the_host_have_no_number)
 TEST(limits_hold)
 {
     CHECK_HELD("limits-are-set", "");
+    CHECK_INT(cell_run("dumps-stay-off", ""), 0);
     CHECK_HELD("threads-are-bounded", "");
     CHECK_HELD("signals-are-default", "");
 }

@@ -170,14 +170,14 @@ static long fill(int fd)
     for (;;) {
         ssize_t written = write(fd, zeros, sizeof(zeros));
         if (written < 0)
-            return errno == ENOSPC ? total : -1;
+            return errno == ENOSPC || errno == EFBIG ? total : -1;
         total += written;
     }
 }
 
 static int memory_is_bounded(void)
 {
-    long most = number() + 4096;
+    long most = number(); /* and no page more: it would be missing inside */
     int fd = (int)syscall(SYS_openat, AT_FDCWD, "/memory", O_RDWR | O_EXCL | O_CLOEXEC | O_TMPFILE, 0700);
     if (fd < 0)
         return failed("memory file", fd);
@@ -278,7 +278,7 @@ static int limits_are_set(void)
     static const struct {
         int resource;
         rlim_t most;
-    } limits[] = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 4096}, {RLIMIT_MEMLOCK, 0}, {RLIMIT_MSGQUEUE, 0},
+    } limits[] = {{RLIMIT_CORE, 1}, {RLIMIT_NOFILE, 4096}, {RLIMIT_MEMLOCK, 0}, {RLIMIT_MSGQUEUE, 0},
                   {RLIMIT_NICE, 0}, {RLIMIT_RTPRIO, 0},    {RLIMIT_NPROC, 4096}};
     int result = 0;
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
@@ -290,6 +290,13 @@ static int limits_are_set(void)
         result |= must_fail("setrlimit", setrlimit(limits[i].resource, &limit), EPERM, EPERM);
     }
     return result;
+}
+
+/* 0 would hand dumps to the host's handler, which 1 keeps away from them (core(5)). */
+static int dumps_stay_off(void)
+{
+    struct rlimit none = {0, 0};
+    return must_fail("a lower limit", setrlimit(RLIMIT_CORE, &none), EPERM, EPERM);
 }
 
 static int signals_are_default(void)
@@ -612,6 +619,7 @@ static const struct {
     {"reads-memory", reads_memory},
     {"threads-are-bounded", threads_are_bounded},
     {"limits-are-set", limits_are_set},
+    {"dumps-stay-off", dumps_stay_off},
     {"signals-are-default", signals_are_default},
     {"loses-death-signal", loses_death_signal},
     {"waits", waits},

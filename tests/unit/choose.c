@@ -59,7 +59,7 @@ TEST(user_mode_linux_refuses_what_it_has_not)
         {"{\"machine\": {\"engine\": \"uml\"}, \"kernel\": {\"krunfw\": \"k\"}}", "kernel.krunfw", "libkrunfw"},
         {"{\"machine\": {\"engine\": \"uml\"}, \"kernel\": {\"path\": \"k\", \"format\": \"bzimage\"}}",
          "kernel.format", "no use for a kernel in this format"},
-        {"{\"machine\": {\"engine\": \"uml\"}, \"console\": {\"serial\": [{\"output_fd\": 1}]}}", "serials",
+        {"{\"machine\": {\"engine\": \"uml\"}, \"console\": {\"serial\": [{\"output_fd\": 1}]}}", "console.serial",
          "no serial ports"},
     };
     for (size_t i = 0; i < array_length(cases); i++) {

@@ -43,6 +43,7 @@ static int begin(bool has_terminal)
     starts = 0;
     if (result < 0)
         return result;
+    exec_set_streams(exec, (const int[]){STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO});
     exec_on_start(exec, count_start, &starts);
     port_count = exec_ports(exec, ports);
     return 0;

@@ -45,10 +45,12 @@
 #include "engine/uml/jail_private.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 const char *const jail_wall_names[JAIL_WALLS] = {
     [JAIL_USER_NS] = "user namespace",
@@ -159,12 +161,34 @@ struct attempt {
     struct jail_report report;
 };
 
-/* Until the channel ends: with the child, or with its exec. The last report counts. */
-static void read_reports(int channel, struct attempt *attempt)
+/* The pipe that the child reports to, or -errno: nobody else but the child has its other end (jail_child.c). */
+static int receive_reports(const struct jail_guardian *guardian, int channel)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    char byte;
+    struct iovec span = {&byte, sizeof(byte)};
+    struct msghdr message = {
+        .msg_iov = &span, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    struct pollfd ready[] = {{.fd = channel, .events = POLLIN},
+                             {.fd = jail_guardian_pidfd(guardian), .events = POLLIN}};
+    while (poll(ready, array_length(ready), -1) < 0)
+        if (errno != EINTR)
+            return -errno;
+    if ((ready[0].revents & POLLIN) == 0 || recvmsg(channel, &message, MSG_CMSG_CLOEXEC) != sizeof(byte) ||
+        CMSG_FIRSTHDR(&message) == NULL)
+        return -ESRCH;
+    return *(const int *)(const void *)CMSG_DATA(CMSG_FIRSTHDR(&message));
+}
+
+/* Until the pipe ends: with the child, or with its exec. The last report counts. */
+static void read_reports(int reports_fd, struct attempt *attempt)
 {
     struct jail_report report;
     for (;;) {
-        ssize_t got = recv(channel, &report, sizeof(report), 0);
+        ssize_t got = read(reports_fd, &report, sizeof(report)); /* whole: it is less than PIPE_BUF */
         if (got < 0 && errno == EINTR)
             continue;
         if (got != sizeof(report))
@@ -206,10 +230,11 @@ static int attempt_start(struct jail *jail, struct attempt *ret_attempt)
     ret_attempt->clone_error = jail_guardian_new(&jail->plan, jail->namespaces, cgroup_fd, &guardian);
     if (ret_attempt->clone_error < 0)
         return ret_attempt->clone_error;
-    own_end = fd_close(own_end); /* the child has its own copy, whose end we wait for */
+    own_end = fd_close(own_end); /* the child has its own copy */
     ret_attempt->guide_error = guide_child(jail, guardian, parent_end);
-    if (ret_attempt->guide_error == 0)
-        read_reports(parent_end, ret_attempt);
+    auto_close int reports_fd = ret_attempt->guide_error == 0 ? receive_reports(guardian, parent_end) : -1;
+    if (reports_fd >= 0)
+        read_reports(reports_fd, ret_attempt);
     if (!ret_attempt->was_reported || ret_attempt->report.failed_step != JAIL_STEPS) {
         jail_guardian_free(guardian);
         return -EPERM;

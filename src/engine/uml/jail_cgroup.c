@@ -77,8 +77,8 @@ static int find_mount(char *ret_path, size_t size)
     return -ENOENT;
 }
 
-/* The folder of our own group, by the line "0::/PATH" of /proc/self/cgroup. */
-static int find_own(char *ret_path, size_t size)
+/* The folder of our own group, by the line "0::/PATH" of /proc/self/cgroup, and whether there is a group above it. */
+static int find_own(char *ret_path, size_t size, bool *ret_has_parent)
 {
     auto_buffer struct buffer text = BUFFER_INIT(LIMIT_PROC_FILE_BYTES);
     int result = find_mount(ret_path, size);
@@ -92,6 +92,7 @@ static int find_own(char *ret_path, size_t size)
         if (strncmp(line, "0::/", 4) != 0)
             continue;
         const char *below = strcmp(line + 3, "/") != 0 ? line + 3 : "";
+        *ret_has_parent = below[0] != '\0';
         return snprintf(ret_path + length, size - length, "%s", below) < (int)(size - length) ? 0 : -ENAMETOOLONG;
     }
     return -ENOENT;
@@ -144,18 +145,30 @@ static int lock(int fd)
     return status.st_nlink > 0 ? 0 : -ENOENT;
 }
 
-static int make_below(struct jail_cgroup *cgroup, const char *parent, uint64_t memory_bytes)
+/* A new group that is locked, and so ours for good. */
+static int make_locked(struct jail_cgroup *cgroup)
 {
-    cgroup->parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (cgroup->parent_fd < 0)
-        return -errno;
-    sweep(cgroup->parent_fd);
-    write_file(cgroup->parent_fd, "cgroup.subtree_control", "+memory +pids"); /* or they are there already, or not */
     snprintf(cgroup->name, sizeof(cgroup->name), "vial-%d-%u", (int)getpid(), atomic_fetch_add(&next_number, 1));
     if (mkdirat(cgroup->parent_fd, cgroup->name, 0755) < 0)
         return -errno;
     cgroup->fd = openat(cgroup->parent_fd, cgroup->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int result = cgroup->fd < 0 ? -errno : lock(cgroup->fd);
+    if (result < 0)
+        cgroup->fd = fd_close(cgroup->fd);
+    return result;
+}
+
+static int make_below(struct jail_cgroup *cgroup, const char *parent, uint64_t memory_bytes)
+{
+    enum { most_attempts = 16 };
+    cgroup->parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (cgroup->parent_fd < 0)
+        return -errno;
+    sweep(cgroup->parent_fd);
+    write_file(cgroup->parent_fd, "cgroup.subtree_control", "+memory +pids"); /* or they are there already, or not */
+    int result = make_locked(cgroup);
+    for (int i = 1; i < most_attempts && (result == -ENOENT || result == -EWOULDBLOCK); i++)
+        result = make_locked(cgroup); /* another start has swept it away */
     if (result == 0)
         result = bound(cgroup->fd, memory_bytes);
     if (result < 0)
@@ -170,10 +183,11 @@ int jail_cgroup_new(uint64_t memory_bytes, struct jail_cgroup **ret_cgroup)
     if (cgroup == NULL)
         return -ENOMEM;
     cgroup->parent_fd = cgroup->fd = -1;
-    int result = find_own(path, sizeof(path));
+    bool has_parent = false;
+    int result = find_own(path, sizeof(path), &has_parent);
     if (result == 0)
         result = make_below(cgroup, path, memory_bytes);
-    if (result < 0 && cgroup->parent_fd >= 0) {
+    if (result < 0 && cgroup->parent_fd >= 0 && has_parent) {
         cgroup->parent_fd = fd_close(cgroup->parent_fd);
         cgroup->fd = fd_close(cgroup->fd);
         snprintf(path + strlen(path), sizeof(path) - strlen(path), "/..");

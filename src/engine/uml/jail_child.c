@@ -40,7 +40,8 @@ enum { lowest_kept_fd = 3 };
 
 struct child {
     const struct jail_plan *plan; /* borrowed */
-    int channel;                  /* to the parent; closed by exec */
+    int channel;                  /* to the parent */
+    int report_fd;                /* closed by exec, which is how the parent sees that */
     int program_fd;
     int standard_fds[3];
     struct jail_go go;
@@ -52,6 +53,28 @@ static int result_of(long returned)
     return returned < 0 ? -errno : 0;
 }
 
+/* Reports go into a pipe that is made here, so that nobody else has its end for writing: the channel's ends are in
+ * every process that the embedding program has forked meanwhile. The other end goes to the embedding program. */
+static int open_reports(struct child *child)
+{
+    int ends[2];
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    char byte = 0;
+    struct iovec span = {&byte, sizeof(byte)};
+    struct msghdr message = {
+        .msg_iov = &span, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    if (syscall(SYS_pipe2, ends, O_CLOEXEC) < 0)
+        return -errno;
+    *(int *)(void *)CMSG_DATA(&control.header) = ends[0];
+    int result = result_of(syscall(SYS_sendmsg, child->channel, &message, MSG_NOSIGNAL));
+    close(ends[0]);
+    child->report_fd = ends[1];
+    return result;
+}
+
 /* The embedding program has written the id maps when it answers. */
 static int wait_for_go(struct child *child)
 {
@@ -60,7 +83,9 @@ static int wait_for_go(struct child *child)
     do
         got = recv(child->channel, &child->go, sizeof(child->go), 0);
     while (got < 0 && errno == EINTR);
-    return got == sizeof(child->go) ? 0 : got < 0 ? -errno : -ESRCH;
+    if (got != sizeof(child->go))
+        return got < 0 ? -errno : -ESRCH;
+    return open_reports(child);
 }
 
 /* Handlers and ignored signals of the embedding program mean nothing here. The kernel gave handlers up when it could
@@ -91,6 +116,8 @@ static int keep_descriptors(struct child *child)
     const struct jail_program *program = child->plan->program;
     int wanted[] = {program->stdin_fd, program->stdout_fd, program->stderr_fd};
     int result = keep(child->channel, &child->channel);
+    if (result == 0)
+        result = keep(child->report_fd, &child->report_fd);
     if (result == 0)
         result = keep(program->fd, &child->program_fd);
     for (size_t i = 0; i < array_length(wanted) && result == 0; i++)
@@ -218,7 +245,7 @@ static int install_filter(struct child *child)
 static void send_report(struct child *child)
 {
     /* Should this fail, the parent is gone, or reads the end of the channel and no report. */
-    ssize_t sent = write(child->channel, &child->report, sizeof(child->report));
+    ssize_t sent = child->report_fd < 0 ? -1 : write(child->report_fd, &child->report, sizeof(child->report));
     (void)sent;
 }
 
@@ -260,6 +287,7 @@ void jail_child_run(const struct jail_plan *plan)
     struct child child = {
         .plan = plan,
         .channel = plan->own_end,
+        .report_fd = -1,
         .report.failed_step = JAIL_STEPS,
     };
     for (int step = 0; step < JAIL_STEPS; step++) {

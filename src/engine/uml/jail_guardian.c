@@ -12,12 +12,15 @@
  * dies, however it dies, it kills the child.
  *
  *     guardian:  makes the child ──> waits for a signal ──> SIGCHLD: ends what is left, notes how it ended, ends
- *                                                      └──> SIGTERM (our thread died): kills the child, as above
+ *                                                      └──> signal 63 (our thread died): kills it, as above
  *
  * It shares our memory and descriptors, so it costs a stack of some pages and no copy of anything, keeps nothing open
  * that we have closed, and can leave pid and end where we find them. It is no thread: SIGKILL to our process does not
  * reach it. It shares the calling thread's thread-local storage, too, errno in it; so it uses none: its system calls
  * are made by the instruction. Its session is its own, so that a signal to our process group does not reach it.
+ *
+ * What it cannot help: the host's out-of-memory killer takes all processes that share memory. If that ends us and the
+ * guardian at once, and the child has shed its own death signal before, the jail stays, jailed, until somebody ends it.
  *
  * Invariants: (1) the guardian outlives its child, unless somebody kills it. (2) it never touches thread-local storage
  * and takes no lock. (3) its stack is unmapped only after it was reaped.
@@ -45,7 +48,7 @@
 
 enum {
     stack_bytes = 64 << 10,
-    parent_died = SIGTERM, /* the guardian's death signal; sent by hand, it ends the jail as well */
+    parent_died = 63, /* the guardian's death signal: one that nobody sends to a whole service, as SIGTERM is */
 };
 
 struct jail_guardian {

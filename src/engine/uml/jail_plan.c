@@ -93,8 +93,9 @@ static uint64_t group_bytes(const struct jail_plan *plan)
 static void plan_limits(struct jail_plan *plan)
 {
     const struct jail_rlimit limits[] = {
-        {RLIMIT_CORE, 0},
-        {RLIMIT_FSIZE, plan->memory_bytes + LIMIT_JAIL_FILE_SLACK_BYTES},
+        {RLIMIT_CORE,
+         1}, /* less than any dump; and the one value that keeps a crash from a host's dump handler (core(5)) */
+        {RLIMIT_FSIZE, whole_pages(plan->memory_bytes)}, /* each page beyond it would be missing inside */
         {RLIMIT_MEMLOCK, 0},
         {RLIMIT_MSGQUEUE, 0},
         {RLIMIT_NICE, 0},

@@ -79,11 +79,11 @@ static bool accepts_memory(void *user, int fd)
 }
 
 /* The guest would find no device, and wait for it. */
-static void handle_memory_failed(void *user, int os_error)
+static void handle_out_of_room(void *user, int os_error)
 {
     const struct uml_server *server = user;
     uml_machine_end(server->machine, VIAL_EXIT_INTERNAL_ERROR,
-                    "the guest's memory cannot be mapped for the %s device: %s; raise this process's limit of %s",
+                    "the %s device cannot take what the guest shares with it: %s; raise this process's limit of %s",
                     virtio_device_name(server->device), strerrordesc_np(os_error),
                     os_error == EMFILE ? "open files (ulimit -n)" : "address space (ulimit -v)");
 }
@@ -123,8 +123,9 @@ static int add_server(struct uml_machine *machine, struct virtio_device *device,
         .connection_fd = -1,
         .protocol_without = VHOST_USER_F_INBAND,
         .is_once = true,
+        .signals_sockets_only = true, /* as the kernel's driver has them (virtio_uml.c) */
         .accepts_memory = accepts_memory,
-        .memory_failed = handle_memory_failed,
+        .out_of_room = handle_out_of_room,
         .connected = handle_connected,
         .user = server,
     };
