@@ -367,7 +367,9 @@ VIAL_API int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_
 /* ---- what runs in the guest ---- */
 
 /* Path, arguments, environment and working directory travel over a channel of their own, not on the kernel command
- * line: any bytes but NUL, of any ordinary length. */
+ * line: any bytes but NUL, of any ordinary length. The program's streams are descriptors 0, 1 and 2 of this process, as
+ * far as they are open; with console.implicit unset it has none. Where 0 and 1 are a terminal, it has that. The guest's
+ * first process has to be the project's vial-init. */
 struct vial_exec_options {
     size_t size;
     const char *path;        /* of the guest, or a name looked up in PATH */

@@ -65,6 +65,9 @@
 #define LIMIT_FS_TAG_BYTES 36
 #define LIMIT_DISK_ID_BYTES 20
 
+/* Ports of one machine's console: Linux's driver takes 512, our device two queues for each of these. */
+#define LIMIT_CONSOLE_PORTS 64
+
 /* A console port's name; the guest shows it as a file name in /sys/class/virtio-ports. */
 #define LIMIT_PORT_NAME_BYTES 64
 
@@ -118,6 +121,9 @@
 
 /* Virtqueues of one device that user-mode Linux's vhost-user driver takes. */
 #define LIMIT_UML_QUEUES 64
+
+/* Ports of a console that has so many queues: two each, and two for control. */
+#define LIMIT_UML_CONSOLE_PORTS 31
 
 /* A line of a user-mode Linux kernel's early output; the rest of a longer one is passed over. Linux's own lines are
  * shorter than 1 KiB with their prefixes (PRINTK_MESSAGE_MAX), and what we tell of one is a sentence. */

@@ -112,13 +112,25 @@ static void tell_engine(const struct vial_engine_info *info)
             info->reason, vial_isolation_name(info->isolation), info->details, colour->off);
 }
 
-static int run_machine(struct boot *boot, struct vial_exit *ret_exit)
+static void report_start(const struct vial_error *error, bool is_json)
+{
+    if (!is_json) {
+        print_error("vial boot", error);
+        return;
+    }
+    auto_json json_t *document = json_pack("{s:o}", "error", error_to_json(error));
+    if (document == NULL || json_dumpf(document, stderr, 0) < 0)
+        fprintf(stderr, "vial: cannot write the error as JSON");
+    fputc('\n', stderr);
+}
+
+static int run_machine(struct boot *boot, bool is_json, struct vial_exit *ret_exit)
 {
     struct loop_source *source = NULL;
     struct vial_engine_info info = VIAL_ENGINE_INFO_INIT;
     int result = vial_vm_start(boot->machine.config, &boot->vm, &boot->machine.error);
     if (result < 0) {
-        print_error("vial boot", &boot->machine.error);
+        report_start(&boot->machine.error, is_json);
         return result;
     }
     vial_vm_get_engine(boot->vm, &info, NULL);
@@ -186,6 +198,22 @@ static void release(struct boot *boot)
     vial_vm_config_free(boot->machine.config);
 }
 
+/* What stands behind the options, or in a configuration file: 0, or -1 when it has said what is wrong. */
+static int take_command(struct machine_arguments *machine, char *argv[], int operands)
+{
+    int result = 0;
+    argv[1 + operands] = NULL; /* they have moved to the front */
+    if (operands > 0)
+        result = machine_take_command(machine, argv + 1);
+    else if (machine->config->exec_path != NULL)
+        result = machine_take_configured(machine);
+    else if (machine->env_count > 0 || machine->workdir != NULL)
+        return refuse_value("COMMAND", "", "--env and --workdir are for a command", "give one behind --");
+    if (result < 0)
+        print_error("vial boot", &machine->error);
+    return result;
+}
+
 static int run_boot(const struct command *command, int argc, char *argv[])
 {
     struct boot boot = {0};
@@ -195,20 +223,11 @@ static int run_boot(const struct command *command, int argc, char *argv[])
         print_error(command->path, &boot.machine.error);
         return EXIT_OURS;
     }
-    int operands = command_options(command, machine_options, &boot.machine, argc, argv, 0, LIMIT_STRINGS, &is_json);
+    int operands = command_options(command, machine_options, &boot.machine, argc, argv, 0, LIMIT_STRINGS + 1, &is_json);
     int status = operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
-    if (operands == 0 && (boot.machine.env_count > 0 || boot.machine.workdir != NULL)) {
-        refuse_value("COMMAND", "", "--env and --workdir are for a command", "give one behind --");
+    if (operands >= 0 && take_command(&boot.machine, argv, operands) < 0)
         operands = OPTIONS_WRONG;
-    }
-    if (operands > 0) {
-        argv[1 + operands] = NULL; /* they have moved to the front */
-        if (machine_take_command(&boot.machine, argv + 1) < 0) {
-            print_error(command->path, &boot.machine.error);
-            operands = OPTIONS_WRONG;
-        }
-    }
-    if (operands >= 0 && watch(&boot) && run_machine(&boot, &end) == 0)
+    if (operands >= 0 && watch(&boot) && run_machine(&boot, is_json, &end) == 0)
         status = print_end(&boot, &end, is_json);
     release(&boot);
     return status;
@@ -227,6 +246,7 @@ const struct command command_boot = {
         "exit status: the command's (128+N when signal N killed it, 127 when it was not found, 126 when it could not\n"
         "be executed); without a command 0 when the guest shut down or reset the machine. 1 when its kernel panicked "
         "or\n"
-        "a CPU triple-faulted, 125 when vial could not run it, 128+N when signal N ended vial\n",
+        "a CPU triple-faulted, 125 when vial could not run it or nobody knows what became of the command, 128+N when\n"
+        "signal N ended vial\n",
     .run = run_boot,
 };

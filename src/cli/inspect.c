@@ -30,10 +30,20 @@ static const char *describe(const struct vial_engine_info *info)
     }
 }
 
-static int print_machine(const struct machine_arguments *arguments, const struct vial_engine_info *info, bool is_json)
+/* As JSON takes it: text of UTF-8. */
+static void make_safe(char *text, size_t size)
+{
+    char safe[VIAL_ENGINE_TEXT_SIZE];
+    text_escape(safe, sizeof(safe), text, strlen(text), "");
+    snprintf(text, size, "%s", safe);
+}
+
+static int print_machine(const struct machine_arguments *arguments, struct vial_engine_info *info, bool is_json)
 {
     const struct machine_config *machine = &arguments->config->machine;
     char text[64];
+    make_safe(info->reason, sizeof(info->reason));
+    make_safe(info->kernel, sizeof(info->kernel));
     if (is_json) {
         auto_free char *dump = NULL;
         struct vial_error error = {0};

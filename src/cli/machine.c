@@ -259,3 +259,15 @@ int machine_take_command(struct machine_arguments *arguments, char *const words[
     arguments->has_options = true;
     return vial_vm_config_set_exec(arguments->config, &exec, &arguments->error);
 }
+
+int machine_take_configured(struct machine_arguments *arguments)
+{
+    const struct vial_vm_config *config = arguments->config;
+    auto_free char **words = alloc_zero((config->exec_args.count + 2) * sizeof(words[0]));
+    if (words == NULL)
+        return error_no_memory(&arguments->error, VIAL_PHASE_CONFIGURE);
+    words[0] = config->exec_path;
+    for (size_t i = 0; i < config->exec_args.count; i++)
+        words[1 + i] = config->exec_args.items[i];
+    return machine_take_command(arguments, words); /* which copies before it frees */
+}

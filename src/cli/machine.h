@@ -22,6 +22,9 @@ extern const struct command_option machine_options[];
 /* A command for the guest and its arguments, ended by NULL. 0, or -errno with arguments->error. */
 int machine_take_command(struct machine_arguments *arguments, char *const words[]);
 
+/* The same for the command of a configuration file, which it has. */
+int machine_take_configured(struct machine_arguments *arguments);
+
 /* What --help says of them, a line each. */
 #define MACHINE_OPTIONS_HELP                                                                                           \
     "  --config FILE          a machine's configuration (docs/CONFIG.md), which the options behind it change\n"        \

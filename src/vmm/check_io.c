@@ -330,6 +330,10 @@ int check_console(const struct vial_vm_config *config, struct vial_error *err)
         if (result == 0)
             result = check_port_backend(&config->console_ports[i], place_of("console.ports[%zu]", i).text, err);
     }
+    if (result == 0 && config_most_console_ports(config) > LIMIT_CONSOLE_PORTS)
+        result = refuse_number(err, VIAL_ERROR_TOO_BIG, "console.ports", (int64_t)config_most_console_ports(config),
+                               "use fewer (64 ports, with the console itself and the four of a program's streams)",
+                               "these are more ports than one console has");
     if (result == 0 && config->has_gpu)
         result = refuse(err, VIAL_ERROR_UNSUPPORTED, "console.gpu", "", not_here, "a GPU is not in this build");
     if (result == 0 && config->has_sound)

@@ -76,6 +76,8 @@ static int refuse_for_uml(const struct vial_vm_config *config, const char *reaso
         {config->kernel.format != VIAL_KERNEL_AUTO && config->kernel.format != VIAL_KERNEL_ELF, "kernel.format",
          "no use for a kernel in this format"},
         {config->serial_count > 0, "console.serial", "no serial ports"},
+        {config_most_console_ports(config) > LIMIT_UML_CONSOLE_PORTS, "console.ports",
+         "no console with more than 31 ports, those of a program's streams among them"},
     };
     for (size_t i = 0; i < array_length(wishes); i++)
         if (wishes[i].is_wanted)

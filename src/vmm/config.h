@@ -16,6 +16,9 @@
 #define CONFIG_ROOT_TAG "/dev/root"
 #define CONFIG_DEFAULT_INIT "/init.krun"
 
+/* Ports of the console that a program in the guest takes: its streams, and what its init is told. */
+enum { CONFIG_EXEC_PORTS = 4 };
+
 struct host_capacity;
 
 struct string_list {
@@ -156,6 +159,15 @@ static inline const char *config_init(const struct vial_vm_config *config)
     if (config->kernel.init != NULL)
         return config->kernel.init;
     return config->has_root ? CONFIG_DEFAULT_INIT : NULL;
+}
+
+/* The ports that the machine's console has at most: the one on standard input and output or in a file, those that were
+ * added, and those through which a program is run. */
+static inline size_t config_most_console_ports(const struct vial_vm_config *config)
+{
+    bool has_program = config->exec_path != NULL;
+    bool has_main = config->console_output != NULL || (config->has_implicit_console && !has_program);
+    return has_main + config->console_port_count + (has_program ? CONFIG_EXEC_PORTS : 0);
 }
 
 /* Names of the enumerations as the JSON file spells them, in the enumerations' order, NULL at the end. */

@@ -20,7 +20,7 @@ struct exec;
 #define EXEC_CMDLINE_KEY INIT_VARIABLE
 #define EXEC_CMDLINE_VALUE "1"
 
-enum { EXEC_MOST_PORTS = 4 };
+enum { EXEC_MOST_PORTS = CONFIG_EXEC_PORTS };
 
 /* For a configuration with exec.path, which was validated and is borrowed until exec_free. With a terminal the program
  * runs on the guest's console, which the caller provides (a console port before those of exec_ports); without, its

@@ -629,6 +629,17 @@ TEST(numbers_outside_their_enumerations)
     CHECK_INT(vial_vm_config_set_machine(config, &machine, &err), 0);
     expect(config, "machine.engine", "it is not an engine");
     config = config_new();
+    port = (struct vial_console_port_options)VIAL_CONSOLE_PORT_OPTIONS_INIT;
+    port.kind = VIAL_CONSOLE_PORT_INOUT;
+    port.output_fd = STDOUT_FILENO;
+    for (int i = 0; i < LIMIT_CONSOLE_PORTS; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "p%d", i);
+        port.name = name;
+        CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
+    }
+    expect(config, "console.ports", "these are more ports than one console has"); /* with the one of standard output */
+    config = config_new();
     kernel.path = "/proc/self/exe";
     kernel.format = 9;
     CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);

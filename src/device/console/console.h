@@ -7,13 +7,14 @@
 #ifndef DEVICE_CONSOLE_CONSOLE_H
 #define DEVICE_CONSOLE_CONSOLE_H
 
+#include "base/limits.h"
 #include "vial/backend.h"
 #include "virtio/device.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONSOLE_MOST_PORTS = 64 };
+enum { CONSOLE_MOST_PORTS = LIMIT_CONSOLE_PORTS };
 
 enum console_port_kind {
     CONSOLE_PORT_INOUT, /* input_fd and output_fd */
