@@ -72,27 +72,13 @@ static void handle_resize(void *user, uint32_t what)
     vial_vm_window_changed(boot->vm);
 }
 
-/* As nohup(1) and the background jobs of scripts have it. Taken through a descriptor, the signal would come all the
- * same. */
-static bool is_ignored(int signal_number)
-{
-    struct sigaction action;
-    return sigaction(signal_number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
 /* Signals are taken from here on, so that none ends this process while the terminal is in raw mode. */
 static bool watch(struct boot *boot)
 {
-    static const int ending[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
     struct loop_source *source = NULL;
-    sigset_t pipe;
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe, NULL); /* nobody reads our warnings: no reason to end the machine */
     int result = loop_new(&boot->loop);
-    for (size_t i = 0; i < array_length(ending) && result == 0; i++)
-        if (!is_ignored(ending[i]))
-            result = loop_add_signal(boot->loop, ending[i], handle_signal, boot, &source);
+    if (result == 0)
+        result = command_watch_signals(boot->loop, handle_signal, boot);
     if (result == 0)
         result = loop_add_signal(boot->loop, SIGWINCH, handle_resize, boot, &source);
     if (result == 0) /* a shell had the terminal while we were stopped */
