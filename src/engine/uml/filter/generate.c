@@ -232,6 +232,20 @@ static void add_rule(scmp_filter_ctx filter, const struct rule *rule)
         die(rule->name, result);
 }
 
+/* EPERM where the argument is this value (SCMP_CMP_EQ) or any other (SCMP_CMP_NE); else allowed. */
+static void refuse_value(scmp_filter_ctx filter, const char *name, unsigned argument, enum scmp_compare refused_if,
+                         uint64_t value)
+{
+    enum scmp_compare allowed_if = refused_if == SCMP_CMP_EQ ? SCMP_CMP_NE : SCMP_CMP_EQ;
+    struct scmp_arg_cmp compare = {.arg = argument, .op = refused_if, .datum_a = value};
+    int result = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), number_of(name), 1, &compare);
+    compare.op = allowed_if;
+    if (result == 0)
+        result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number_of(name), 1, &compare);
+    if (result < 0)
+        die(name, result);
+}
+
 static void add_rules(scmp_filter_ctx filter)
 {
     int result = 0;
@@ -246,18 +260,9 @@ static void add_rules(scmp_filter_ctx filter)
         add_rule(filter, &rules[i]);
     /* A panicking kernel aborts itself in a loop until that fails, and then exits with 127 (arch/um, uml_abort). The
      * first process of a PID namespace does not die of its own SIGABRT, so it has to fail. */
-    result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, number_of("kill"), 1, SCMP_A1(SCMP_CMP_NE, SIGABRT, 0));
-    if (result == 0)
-        result = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), number_of("kill"), 1,
-                                  SCMP_A1(SCMP_CMP_EQ, SIGABRT, 0));
-    if (result < 0)
-        die("kill", result);
+    refuse_value(filter, "kill", 1, SCMP_CMP_EQ, SIGABRT);
     /* Limits are asked for, not changed: a lower one for dumps would hand them to the host's handler (core(5)). */
-    result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, number_of("prlimit64"), 1, SCMP_A2(SCMP_CMP_EQ, 0));
-    if (result == 0)
-        result = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), number_of("prlimit64"), 1, SCMP_A2(SCMP_CMP_NE, 0));
-    if (result < 0)
-        die("prlimit64", result);
+    refuse_value(filter, "prlimit64", 2, SCMP_CMP_NE, 0);
 }
 
 static void print(scmp_filter_ctx filter)
