@@ -10,7 +10,7 @@
 static int fail(const struct vial_error *err)
 {
     fprintf(stderr, "%s%s%s\n  -> %s\n", err->field, err->field[0] != '\0' ? ": " : "", err->message, err->remedy);
-    return end.code == 127 ? 127 : 125;
+    return 125;
 }
 
 int main(int argc, char *argv[])
@@ -41,5 +41,5 @@ int main(int argc, char *argv[])
         return end.code;
     fprintf(stderr, "engine %s: %s: %s\n", vial_engine_name(engine.engine), vial_exit_reason_name(end.reason),
             end.detail);
-    return end.code == 127 ? 127 : 125;
+    return end.code != 0 ? end.code : 125;
 }
