@@ -4,6 +4,8 @@
  * A root may be read-only and may have none of the folders. What cannot be mounted then is told on the kernel's log,
  * and the program finds out by itself whether it needed it; without /dev, /proc and /sys there is no way to the host.
  *
+ * Invariants: (1) nothing of it is told on the program's streams. (2) a mount that fails leaves what was there.
+ *
  * Trust: the root belongs to the user; nothing here follows what is in it.
  */
 #include "guest.h"

@@ -11,6 +11,8 @@
  * says it once, and then again what is the case whenever that changes. Only a port that the host does not close by
  * itself can be waited for in this way, for what it waits for may be over.
  *
+ * Invariants: (1) a port that appears between the first look and the wait is found. (2) nothing here waits by sleeping.
+ *
  * Trust: names and announcements are the kernel's; bytes are the host's.
  */
 #include "guest.h"

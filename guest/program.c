@@ -10,6 +10,9 @@
  * The init holds no descriptor of the terminal or of the streams while the program runs: the last close of a terminal
  * waits until it has said everything, and a port that everybody has closed tells the host so.
  *
+ * Invariants: (1) between fork and execve every failure becomes a stage and an errno. (2) when program_wait returns, no
+ * process but this one is left.
+ *
  * Trust: the request was decoded; what the program does is its own business, and it may be root.
  */
 #include "guest.h"

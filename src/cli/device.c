@@ -11,6 +11,9 @@
  *                  125   vial could not serve, or could not go on
  *                  128+N signal N ended vial
  *
+ * Invariants: (1) what listens is a socket of ours that only its owner may connect to, and its file goes with us.
+ * (2) the terminal is as before, whatever ends this process.
+ *
  * Trust: arguments are the user's own. The front end is a guest's, and hostile: what it sends is checked where it is
  * received. One thing it can do to this process, by shrinking the file of its memory, is to have SIGBUS kill it; that
  * harms nobody but its own device, and the socket's file is replaced by the next start.

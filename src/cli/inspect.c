@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* vial inspect: what would a machine with these options be, here and now?
  *
+ * Invariants: (1) nothing is started, and nothing on the host changes.
+ *
  * Trust: arguments are the user's own; what is shown of a file is escaped.
  */
 #include "cli/machine.h"

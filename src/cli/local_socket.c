@@ -73,6 +73,13 @@ static int open_socket(int type, int *ret_fd, struct vial_error *err)
     return 0;
 }
 
+/* A stream socket, and the address that the path is for it. */
+static int open_stream(const char *path, struct sockaddr_un *ret_address, int *ret_fd, struct vial_error *err)
+{
+    int result = fill_address(path, ret_address, err);
+    return result == 0 ? open_socket(SOCK_STREAM, ret_fd, err) : result;
+}
+
 /* ---- leftovers ---- */
 
 /* Asks at the address of a file that is a socket. 0 when no process has it. */
@@ -148,9 +155,7 @@ int local_socket_listen(const char *path, struct local_socket *ret_socket, struc
 {
     struct sockaddr_un address = {0};
     auto_close int fd = -1;
-    int result = fill_address(path, &address, err);
-    if (result == 0)
-        result = open_socket(SOCK_STREAM, &fd, err);
+    int result = open_stream(path, &address, &fd, err);
     if (result < 0)
         return result;
     int bound = bind_private(fd, &address);
@@ -188,9 +193,7 @@ int local_socket_connect(const char *path, int *ret_fd, struct vial_error *err)
 {
     struct sockaddr_un address = {0};
     auto_close int fd = -1;
-    int result = fill_address(path, &address, err);
-    if (result == 0)
-        result = open_socket(SOCK_STREAM, &fd, err);
+    int result = open_stream(path, &address, &fd, err);
     if (result < 0)
         return result;
     if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {

@@ -2,6 +2,9 @@
 /* The options that describe a machine, for every command that has one: each becomes a call that configures it, or sets
  * a member of the configuration. They stand above what a file given with --config says.
  *
+ * Invariants: (1) an option either changes the configuration or has said what is wrong with it. (2) an environment has
+ * each name once: --env before a configuration file before the defaults.
+ *
  * Trust: arguments are the user's own.
  */
 #include "cli/machine.h"

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Why this user can make no user namespace: the settings by which distributions forbid them, each with its remedy. */
+/* Why this user can make no user namespace: the settings by which distributions forbid them, each with its remedy.
+ *
+ * Trust: the host.
+ */
 #include "host/namespaces.h"
 
 #include "host/files.h"

@@ -87,6 +87,12 @@ static void note_disconnected(void *user)
 
 /* ---- life ---- */
 
+static void note_out_of_room(void *user, int os_error)
+{
+    struct vhost_driver *front = user;
+    front->out_of_room = os_error;
+}
+
 static void make_device(struct vhost_driver *front)
 {
     static const uint16_t sizes[VHOST_DRIVER_RINGS] = {VHOST_DRIVER_ENTRIES, VHOST_DRIVER_ENTRIES};
@@ -115,7 +121,9 @@ void vhost_driver_begin(struct vhost_driver *front, const struct vhost_driver_op
         .connection_fd = -1,
         .protocol_without = options->protocol_without,
         .is_once = options->is_once,
+        .signals_sockets_only = options->signals_sockets_only,
         .accepts_memory = options->accepts_memory,
+        .out_of_room = note_out_of_room,
         .connected = note_connected,
         .disconnected = note_disconnected,
         .user = front,

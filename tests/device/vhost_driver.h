@@ -27,6 +27,7 @@ struct vhost_driver_options {
     bool listens; /* the server gets a listener; otherwise one end of a pair */
     bool is_once;
     uint64_t protocol_without;
+    bool signals_sockets_only;
     bool (*accepts_memory)(void *user, int fd);
 };
 
@@ -45,6 +46,7 @@ struct vhost_driver {
     char order[64]; /* s: start, e: stop, p: a queue was paused */
     bool holds;     /* the device keeps chains instead of echoing them */
     atomic_uint served, connected, disconnected, config_writes;
+    atomic_int out_of_room; /* what the server lacked, as errno, or 0 */
 };
 
 void vhost_driver_begin(struct vhost_driver *front, const struct vhost_driver_options *options);

@@ -570,3 +570,55 @@ TEST(nothing_is_half_done_without_memory)
     }
     vhost_driver_end(&front);
 }
+
+/* ---- what this process lacks ---- */
+
+TEST(signals_that_could_wait_are_refused_where_sockets_are_asked_for)
+{
+    struct vhost_driver_options options = {.signals_sockets_only = true};
+    auto_close int event = eventfd(0, EFD_CLOEXEC);
+    int ends[2];
+    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
+    vhost_driver_begin(&front, &options);
+    CHECK_INT(vhost_driver_shake_hands(&front, VHOST_DRIVER_LIKE_UML), 0);
+    CHECK_INT(vhost_driver_tell_number(&front, VHOST_SET_VRING_CALL, 0, event), EINVAL);
+    CHECK_INT(vhost_driver_tell_number(&front, VHOST_SET_VRING_ERR, 0, event), EINVAL);
+    CHECK_INT(vhost_driver_tell_number(&front, VHOST_SET_VRING_CALL, 0, ends[1]), EINVAL);
+    CHECK(vhost_driver_echoes(&front, "as before"));
+    vhost_driver_end(&front);
+    fd_close(ends[0]), fd_close(ends[1]);
+}
+
+/* A descriptor of the peer's that there is no number left for is our own lack, and no fault of the driver's. */
+TEST(a_lack_of_descriptors_is_told_as_our_own)
+{
+    struct rlimit before, none;
+    CHECK(begin_running(VHOST_DRIVER_LIKE_QEMU));
+    auto_close int event = eventfd(0, EFD_CLOEXEC);
+    uint64_t faults = virtio_device_faults(front.device);
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+    long told = vhost_driver_tell_number(&front, VHOST_SET_VRING_ERR, 0, event);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_INT(told, -1);
+    CHECK_INT(front.out_of_room, EMFILE);
+    CHECK_INT(virtio_device_faults(front.device), faults);
+    vhost_driver_end(&front);
+}
+
+/* No more address space: as ulimit -v makes it. */
+TEST(memory_that_cannot_be_mapped_is_told_as_our_own)
+{
+    struct rlimit before, none;
+    CHECK(begin_running(VHOST_DRIVER_LIKE_QEMU));
+    CHECK_INT(getrlimit(RLIMIT_AS, &before), 0);
+    none = (struct rlimit){.rlim_cur = 1 << 20, .rlim_max = before.rlim_max};
+    CHECK_INT(setrlimit(RLIMIT_AS, &none), 0);
+    long told = vhost_driver_set_memory(&front, VHOST_DRIVER_MEMORY_BYTES);
+    CHECK_INT(setrlimit(RLIMIT_AS, &before), 0);
+    CHECK_INT(told, ENOMEM);
+    CHECK_INT(front.out_of_room, ENOMEM);
+    CHECK(vhost_driver_echoes(&front, "with the memory of before"));
+    vhost_driver_end(&front);
+}

@@ -2,6 +2,7 @@
 /* A jail's life as the embedding program sees it: that it sees nothing, what an error says, that nothing stays. */
 #include "cell.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "test.h"
 
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -108,6 +110,41 @@ TEST(every_allocation_may_fail)
         /* Without a control group there is a jail all the same. */
         CHECK(result == 0 || (fault_was_hit() && result == -ENOMEM));
     }
+}
+
+/* ---- a program that forks ---- */
+
+enum { fork_life_s = 5 };
+static atomic_bool has_forked_enough;
+
+static void *fork_all_the_time(void *user)
+{
+    (void)user;
+    while (!atomic_load(&has_forked_enough)) {
+        if (fork() == 0) { /* lives on with copies of whatever was open at that moment */
+            poll(NULL, 0, fork_life_s * 1000);
+            _exit(0);
+        }
+        poll(NULL, 0, 1);
+    }
+    return NULL;
+}
+
+TEST(a_start_waits_for_no_child_of_the_program)
+{
+    pthread_t thread;
+    struct cell cell;
+    uint64_t begin_ns = clock_now_ns();
+    CHECK_INT(pthread_create(&thread, NULL, fork_all_the_time, NULL), 0);
+    for (int i = 0; i < 20; i++) {
+        CHECK_INT(cell_start(&cell, "waits", "", NULL), 0);
+        cell_free(&cell);
+    }
+    atomic_store(&has_forked_enough, true);
+    pthread_join(thread, NULL);
+    CHECK(clock_now_ns() - begin_ns < (fork_life_s - 1) * CLOCK_NS_PER_S);
+    while (waitpid(-1, NULL, 0) > 0)
+        ;
 }
 
 TEST(a_jail_that_was_never_started_is_freed)

@@ -131,8 +131,8 @@ static int forbid_new_privileges(struct child *child)
     return result_of(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
-/* From here on files that are made belong to the program. Capabilities are kept for now: the file system and the
- * limits need them. */
+/* From here on files that are made belong to the program. Capabilities stay until drop_capabilities: the file system
+ * and the limits need them. */
 static int take_identity(struct child *child)
 {
     if (child->go.changes_ids) {
