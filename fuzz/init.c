@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Any bytes as what host and guest of an init say to each other. What must hold: a request that is understood is made
- * into the same bytes again, and so is an answer; a host that is told any bytes, in pieces of any size, takes all of
- * them and comes to the same judgement. */
+/* Any bytes as what host and guest of an init say to each other. What must hold: a request or a setup that is
+ * understood is made into the same bytes again, and so is an answer; a host that is told any bytes, in pieces of any
+ * size, takes all of them and comes to the same judgement. */
 #include "fuzz.h"
 
 #include "base/buffer.h"
@@ -28,6 +28,22 @@ static void check_request(const uint8_t *body, size_t length)
     free(table);
 }
 
+static void check_setup(const uint8_t *body, size_t length)
+{
+    struct init_setup setup;
+    void *table = NULL;
+    int result = init_decode_setup(body, length, &setup, &table);
+    if (result < 0) {
+        FUZZ_CHECK((result == -EPROTO || result == -E2BIG) && table == NULL);
+        return;
+    }
+    auto_buffer struct buffer buffer = BUFFER_INIT(INIT_HEADER_BYTES + LIMIT_SETUP_BYTES);
+    FUZZ_CHECK(init_encode_setup(&setup, &buffer) == 0);
+    FUZZ_CHECK(buffer.length == INIT_HEADER_BYTES + length);
+    FUZZ_CHECK(memcmp(buffer.data + INIT_HEADER_BYTES, body, length) == 0);
+    free(table);
+}
+
 /* The answer that stands at the begin, if it is one. */
 static void check_answer(const uint8_t *data, size_t size)
 {
@@ -46,9 +62,12 @@ static const struct vial_vm_config *make_config(void)
 {
     static struct vial_vm_config *config;
     struct vial_exec_options options = VIAL_EXEC_OPTIONS_INIT;
+    struct vial_tmpfs_options tmpfs = VIAL_TMPFS_OPTIONS_INIT;
     options.path = "program";
+    tmpfs.guest = "/scratch"; /* something to blame */
     if (config == NULL)
-        FUZZ_CHECK(vial_vm_config_new(&config, NULL) == 0 && vial_vm_config_set_exec(config, &options, NULL) == 0);
+        FUZZ_CHECK(vial_vm_config_new(&config, NULL) == 0 && vial_vm_config_set_exec(config, &options, NULL) == 0 &&
+                   vial_vm_config_add_tmpfs(config, &tmpfs, NULL) == 0);
     return config;
 }
 
@@ -76,6 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t body = size < INIT_HEADER_BYTES ? size : INIT_HEADER_BYTES; /* seeds are whole messages */
     check_request(data + body, size - body);
+    check_setup(data + body, size - body);
     check_answer(data, size);
     struct vial_exit whole = tell_host(data, size, size + 1), pieces = tell_host(data, size, 1 + size % 7);
     FUZZ_CHECK(whole.reason == VIAL_EXIT_COMPLETED || whole.reason == VIAL_EXIT_FAILED);

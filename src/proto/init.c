@@ -2,10 +2,11 @@
 /* The messages between the host and the guest's first process, made and read; init.h has their layout.
  *
  * Both sides compile this file, so that what one writes is what the other reads. A request goes through the same
- * check_request before it is encoded and after it was decoded: nothing can be said that is not understood.
+ * check_request before it is encoded and after it was decoded, a setup through check_setup: nothing can be said that is
+ * not understood.
  *
- * Strings stay where they arrived. The only memory that decoding takes is the table of pointers to them that execve
- * wants, of a size that the limit of strings bounds (64 KiB):
+ * Strings stay where they arrived. The only memory that decoding takes is an array of mounts, of bounded number, or the
+ * table of pointers that execve wants, of a size that the limit of strings bounds (64 KiB):
  *
  *     table   path  args…  NULL  env…  NULL
  *                   ^ args        ^ env
@@ -38,15 +39,29 @@ struct wire_rlimit {
     uint64_t soft, hard;
 };
 
-struct wire_pair { /* the body of FAILED and of ENDED */
-    uint32_t first, second;
+struct wire_setup {
+    uint32_t flags, mount_count;
+};
+
+struct wire_mount {
+    uint32_t role, kind, flags;
+};
+
+struct wire_failed {
+    uint32_t stage, os_error, mount;
+};
+
+struct wire_ended {
+    uint32_t how, number;
 };
 
 _Static_assert(sizeof(struct wire_header) == INIT_HEADER_BYTES && sizeof(struct wire_request) == 24 &&
-                   sizeof(struct wire_rlimit) == 24 && sizeof(struct wire_pair) == 8,
+                   sizeof(struct wire_rlimit) == 24 && sizeof(struct wire_setup) == 8 &&
+                   sizeof(struct wire_mount) == 12 && sizeof(struct wire_failed) == 12 &&
+                   sizeof(struct wire_ended) == 8,
                "the structs are what init.h describes");
 
-enum { flag_terminal = 1, flag_uid = 2, flag_gid = 4, all_flags = 7 };
+enum { flag_terminal = 1, flag_uid = 2, flag_gid = 4, all_flags = 7, flag_request = 1, flag_agent = 2 };
 enum { most_os_error = 4095 /* MAX_ERRNO of Linux */, most_exit_code = 255, most_signal = 64 };
 
 /* ---- headers ---- */
@@ -56,9 +71,12 @@ static bool is_body_length(enum init_kind kind, uint32_t length)
     switch (kind) {
     case INIT_REQUEST:
         return length >= sizeof(struct wire_request) && length <= LIMIT_EXEC_REQUEST_BYTES;
+    case INIT_SETUP:
+        return length > sizeof(struct wire_setup) && length <= LIMIT_SETUP_BYTES;
     case INIT_FAILED:
+        return length == sizeof(struct wire_failed);
     case INIT_ENDED:
-        return length == sizeof(struct wire_pair);
+        return length == sizeof(struct wire_ended);
     case INIT_GOODBYE:
     case INIT_STARTED:
         return length == 0;
@@ -311,53 +329,197 @@ int init_decode_request(const uint8_t *body, size_t length, struct init_request 
     return 0;
 }
 
+/* ---- setups ---- */
+
+static bool is_source(enum init_mount_kind kind, const char *source)
+{
+    bool is_named = kind == INIT_MOUNT_DISK || kind == INIT_MOUNT_VIRTIOFS;
+    return is_named == (source[0] != '\0');
+}
+
+static bool is_mount(const struct init_mount *mount)
+{
+    bool is_place = mount->role == INIT_ROLE_PLACE, is_disk = mount->kind == INIT_MOUNT_DISK;
+    if (mount->role < INIT_ROLE_ROOT || mount->role > INIT_ROLE_PLACE || mount->kind < INIT_MOUNT_DISK ||
+        mount->kind > INIT_MOUNT_PRESENT || (mount->flags & ~(uint32_t)INIT_MOUNT_ALL_FLAGS) != 0)
+        return false;
+    if ((mount->kind == INIT_MOUNT_PRESENT && mount->role != INIT_ROLE_LOWER) ||
+        (mount->kind == INIT_MOUNT_TMPFS && !is_place))
+        return false;
+    if (is_place ? mount->target[0] != '/' || mount->target[1] == '\0' : mount->target[0] != '\0')
+        return false;
+    return is_source(mount->kind, mount->source) && (is_disk || mount->fstype[0] == '\0');
+}
+
+static const char *hostname_of(const struct init_setup *setup)
+{
+    return setup->hostname != NULL ? setup->hostname : "";
+}
+
+static int check_setup(const struct init_setup *setup)
+{
+    size_t counts[INIT_ROLE_PLACE + 1] = {0};
+    if (setup->mount_count > LIMIT_MOUNTS || strlen(hostname_of(setup)) > LIMIT_HOSTNAME_BYTES)
+        return -E2BIG;
+    if (setup->has_request && setup->wants_agent)
+        return -EINVAL;
+    for (size_t i = 0; i < setup->mount_count; i++) {
+        const struct init_mount *mount = &setup->mounts[i];
+        if (strnlen(mount->source, LIMIT_EXEC_PATH_BYTES) == LIMIT_EXEC_PATH_BYTES ||
+            strnlen(mount->target, LIMIT_EXEC_PATH_BYTES) == LIMIT_EXEC_PATH_BYTES ||
+            strlen(mount->fstype) > LIMIT_FSTYPE_BYTES || strlen(mount->options) > LIMIT_MOUNT_OPTIONS_BYTES)
+            return -E2BIG;
+        if (!is_mount(mount) || (i > 0 && mount->role < setup->mounts[i - 1].role))
+            return -EINVAL;
+        counts[mount->role]++;
+    }
+    bool is_layered = counts[INIT_ROLE_LOWER] > 0;
+    bool is_sound = counts[INIT_ROLE_ROOT] + is_layered <= 1 && counts[INIT_ROLE_UPPER] <= is_layered;
+    return is_sound ? 0 : -EINVAL;
+}
+
+static size_t setup_bytes(const struct init_setup *setup)
+{
+    size_t bytes = sizeof(struct wire_setup) + strlen(hostname_of(setup)) + 1;
+    for (size_t i = 0; i < setup->mount_count; i++) {
+        const struct init_mount *mount = &setup->mounts[i];
+        bytes += sizeof(struct wire_mount) + strlen(mount->source) + strlen(mount->target) + strlen(mount->fstype) +
+                 strlen(mount->options) + 4;
+    }
+    return bytes;
+}
+
+int init_encode_setup(const struct init_setup *setup, struct buffer *buffer)
+{
+    int result = check_setup(setup);
+    size_t bytes = result == 0 ? setup_bytes(setup) : 0;
+    if (result < 0 || bytes > LIMIT_SETUP_BYTES)
+        return result < 0 ? result : -E2BIG;
+    struct wire_header header = make_header(INIT_SETUP, bytes);
+    struct wire_setup numbers = {
+        .flags = (setup->has_request ? flag_request : 0u) | (setup->wants_agent ? flag_agent : 0u),
+        .mount_count = (uint32_t)setup->mount_count,
+    };
+    buffer_add(buffer, &header, sizeof(header));
+    buffer_add(buffer, &numbers, sizeof(numbers));
+    add_string(buffer, hostname_of(setup));
+    for (size_t i = 0; i < setup->mount_count; i++) {
+        const struct init_mount *mount = &setup->mounts[i];
+        struct wire_mount wire = {(uint32_t)mount->role, (uint32_t)mount->kind, mount->flags};
+        buffer_add(buffer, &wire, sizeof(wire));
+        add_string(buffer, mount->source);
+        add_string(buffer, mount->target);
+        add_string(buffer, mount->fstype);
+        add_string(buffer, mount->options);
+    }
+    return buffer->error;
+}
+
+static bool take_mount(struct reader *reader, struct init_mount *mount)
+{
+    struct wire_mount wire;
+    if (!take(reader, &wire, sizeof(wire)) || wire.role > INIT_ROLE_PLACE || wire.kind > INIT_MOUNT_PRESENT)
+        return false;
+    *mount = (struct init_mount){
+        .role = (enum init_mount_role)wire.role,
+        .kind = (enum init_mount_kind)wire.kind,
+        .flags = wire.flags,
+    };
+    return (mount->source = take_string(reader)) != NULL && (mount->target = take_string(reader)) != NULL &&
+           (mount->fstype = take_string(reader)) != NULL && (mount->options = take_string(reader)) != NULL;
+}
+
+static int take_mounts(struct reader *reader, struct init_mount *mounts, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!take_mount(reader, &mounts[i]))
+            return -EPROTO;
+    return reader->left == 0 ? 0 : -EPROTO;
+}
+
+int init_decode_setup(const uint8_t *body, size_t length, struct init_setup *ret_setup, void **ret_table)
+{
+    struct reader reader = {.next = body, .left = length};
+    struct wire_setup wire;
+    if (length > LIMIT_SETUP_BYTES)
+        return -E2BIG;
+    if (!take(&reader, &wire, sizeof(wire)) || (wire.flags & ~(uint32_t)(flag_request | flag_agent)) != 0)
+        return -EPROTO;
+    const char *hostname = take_string(&reader);
+    if (hostname == NULL)
+        return -EPROTO;
+    if (wire.mount_count > LIMIT_MOUNTS)
+        return -E2BIG;
+    struct init_mount *mounts = alloc_zero((wire.mount_count + (size_t)1) * sizeof(mounts[0]));
+    if (mounts == NULL)
+        return -ENOMEM;
+    struct init_setup setup = {
+        .mounts = mounts,
+        .mount_count = wire.mount_count,
+        .has_request = (wire.flags & flag_request) != 0,
+        .wants_agent = (wire.flags & flag_agent) != 0,
+        .hostname = hostname,
+    };
+    int result = take_mounts(&reader, mounts, setup.mount_count);
+    if (result == 0)
+        result = check_setup(&setup);
+    if (result < 0) {
+        free(mounts);
+        return result == -EINVAL ? -EPROTO : result;
+    }
+    *ret_setup = setup;
+    *ret_table = mounts;
+    return 0;
+}
+
 /* ---- answers ---- */
 
 size_t init_encode_answer(const struct init_answer *answer, uint8_t ret_bytes[INIT_MOST_ANSWER_BYTES])
 {
-    struct wire_pair body = {.first = answer->was_killed, .second = answer->number};
-    if (answer->kind == INIT_FAILED)
-        body = (struct wire_pair){.first = (uint32_t)answer->stage, .second = answer->os_error};
-    struct wire_header header = make_header(answer->kind, answer->kind == INIT_STARTED ? 0 : sizeof(body));
+    struct wire_failed failed = {(uint32_t)answer->stage, answer->os_error, answer->mount};
+    struct wire_ended ended = {answer->was_killed, answer->number};
+    bool has_failed = answer->kind == INIT_FAILED, has_ended = answer->kind == INIT_ENDED;
+    struct wire_header header = make_header(answer->kind, has_failed ? sizeof(failed) : has_ended ? sizeof(ended) : 0);
     memcpy(ret_bytes, &header, sizeof(header));
-    memcpy(ret_bytes + sizeof(header), &body, header.body_bytes);
+    memcpy(ret_bytes + sizeof(header), has_failed ? (const void *)&failed : &ended, header.body_bytes);
     return sizeof(header) + header.body_bytes;
 }
 
-static int decode_failed(const struct wire_pair *body, struct init_answer *answer)
+static int decode_failed(const uint8_t *body, struct init_answer *answer)
 {
-    if (body->first < INIT_STAGE_REQUEST || body->first > INIT_LAST_STAGE || body->second == 0 ||
-        body->second > most_os_error)
+    struct wire_failed wire;
+    memcpy(&wire, body, sizeof(wire));
+    if (wire.stage < INIT_STAGE_REQUEST || wire.stage > INIT_LAST_STAGE || wire.os_error == 0 ||
+        wire.os_error > most_os_error || (wire.mount >= LIMIT_MOUNTS && wire.mount != INIT_NO_MOUNT))
         return -EPROTO;
-    answer->stage = (enum init_stage)body->first;
-    answer->os_error = body->second;
+    answer->stage = (enum init_stage)wire.stage;
+    answer->os_error = wire.os_error;
+    answer->mount = wire.mount;
     return 0;
 }
 
-static int decode_ended(const struct wire_pair *body, struct init_answer *answer)
+static int decode_ended(const uint8_t *body, struct init_answer *answer)
 {
-    bool was_killed = body->first == 1;
-    if (body->first > 1 || body->second > (was_killed ? most_signal : most_exit_code) ||
-        (was_killed && body->second == 0))
+    struct wire_ended wire;
+    memcpy(&wire, body, sizeof(wire));
+    bool was_killed = wire.how == 1;
+    if (wire.how > 1 || wire.number > (was_killed ? most_signal : most_exit_code) || (was_killed && wire.number == 0))
         return -EPROTO;
     answer->was_killed = was_killed;
-    answer->number = body->second;
+    answer->number = wire.number;
     return 0;
 }
 
 int init_decode_answer(const struct init_header *header, const uint8_t *body, struct init_answer *ret_answer)
 {
-    struct wire_pair pair = {0};
     struct init_answer answer = {.kind = header->kind};
     int result = -EPROTO;
-    if (header->body_bytes == sizeof(pair))
-        memcpy(&pair, body, sizeof(pair));
     if (header->kind == INIT_STARTED && header->body_bytes == 0)
         result = 0;
-    else if (header->kind == INIT_FAILED && header->body_bytes == sizeof(pair))
-        result = decode_failed(&pair, &answer);
-    else if (header->kind == INIT_ENDED && header->body_bytes == sizeof(pair))
-        result = decode_ended(&pair, &answer);
+    else if (header->kind == INIT_FAILED && header->body_bytes == sizeof(struct wire_failed))
+        result = decode_failed(body, &answer);
+    else if (header->kind == INIT_ENDED && header->body_bytes == sizeof(struct wire_ended))
+        result = decode_ended(body, &answer);
     if (result == 0)
         *ret_answer = answer;
     return result;
@@ -366,10 +528,12 @@ int init_decode_answer(const struct init_header *header, const uint8_t *body, st
 const char *init_stage_name(enum init_stage stage)
 {
     static const char *const names[] = {
-        [INIT_STAGE_REQUEST] = "request",     [INIT_STAGE_MOUNT] = "mount",       [INIT_STAGE_STREAMS] = "streams",
-        [INIT_STAGE_FORK] = "fork",           [INIT_STAGE_TERMINAL] = "terminal", [INIT_STAGE_RLIMIT] = "rlimit",
-        [INIT_STAGE_SETGROUPS] = "setgroups", [INIT_STAGE_SETGID] = "setgid",     [INIT_STAGE_SETUID] = "setuid",
-        [INIT_STAGE_CHDIR] = "chdir",         [INIT_STAGE_EXEC] = "exec",
+        [INIT_STAGE_REQUEST] = "request",   [INIT_STAGE_SYSTEM] = "system",   [INIT_STAGE_SOURCE] = "source",
+        [INIT_STAGE_TARGET] = "target",     [INIT_STAGE_MOUNT] = "mount",     [INIT_STAGE_LAYERS] = "layers",
+        [INIT_STAGE_ROOT] = "root",         [INIT_STAGE_STREAMS] = "streams", [INIT_STAGE_FORK] = "fork",
+        [INIT_STAGE_TERMINAL] = "terminal", [INIT_STAGE_RLIMIT] = "rlimit",   [INIT_STAGE_SETGROUPS] = "setgroups",
+        [INIT_STAGE_SETGID] = "setgid",     [INIT_STAGE_SETUID] = "setuid",   [INIT_STAGE_CHDIR] = "chdir",
+        [INIT_STAGE_EXEC] = "exec",
     };
     return stage >= INIT_STAGE_REQUEST && stage <= INIT_LAST_STAGE ? names[stage] : "unknown";
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the host and the guest's first process (guest/init.c) say to each other: run this program; how it ended.
+/* What the host and the guest's first process (guest/init.c) say to each other: mount this, run this, or be an agent;
+ * how it ended.
  *
  * The channel is a virtio-console port named "vial.init". Everything on it is a message: eight bytes of header, then a
  * body. Numbers are little-endian and not aligned.
@@ -7,14 +8,19 @@
  *     offset  size
  *     0       4     length of the body in bytes
  *     4       2     kind
- *     6       2     version: 1
+ *     6       2     version: 3
  *
  *     host                                              guest
- *      │ REQUEST ─────────────────────────────────────────> │  once, when the guest opens the port
- *      │ <──────────────────── STARTED, or FAILED ───────── │  the program's first instruction is next, or never
- *      │ <──────────────────── ENDED ────────────────────── │  after a STARTED, when no process is left
+ *      │ SETUP ───────────────────────────────────────────> │  once, when the guest opens the port
+ *      │ REQUEST ─────────────────────────────────────────> │  once, if there is a program to be run
+ *      │ <──────────────────── STARTED, or FAILED ───────── │  the program's first instruction is next, or never;
+ *      │                                                    │  without a program: everything is mounted, or not,
+ *      │                                                    │  and the agent, if one is wanted, is next
+ *      │ <──────────────────── ENDED ────────────────────── │  after a STARTED, when the program has ended and
+ *      │                                                    │  everything that lies on a disk is unmounted
  *      │ GOODBYE ─────────────────────────────────────────> │  after ENDED or FAILED: what was said has arrived, and
- *      │                                                    │  the guest may end the machine
+ *      │                                                    │  the guest may end the machine. Or the host does that
+ *      │                                                    │  itself, without a word: nothing is left to be lost
  *
  *     kind            body
  *     REQUEST   1     flags (4): 1 there is a terminal, 2 the uid is given, 4 the gid is given; others are 0
@@ -25,9 +31,27 @@
  *                     strings, each with a NUL at its end: path, working directory, arguments (the first is the one
  *                         behind the program's name), environment (KEY=VALUE)
  *     GOODBYE   2     empty
+ *     SETUP     3     flags (4): 1 a REQUEST follows, 2 an agent is wanted; not both, and others are 0
+ *                     count of mounts (4)
+ *                     hostname, with a NUL at its end; empty: "vial"
+ *                     mounts: role (4), kind (4), flags (4, enum init_mount_flag); and strings, each with a NUL at
+ *                         its end: source, target, file system type, options
  *     STARTED   16    empty
- *     FAILED    17    stage (4, enum init_stage), errno (4, as Linux numbers it)
+ *     FAILED    17    stage (4, enum init_stage), errno (4, as Linux numbers it), the number of the mount that it is
+ *                         about, from 0, or all ones (4)
  *     ENDED     18    how (4): 0 it exited, 1 a signal killed it; code or number of the signal (4)
+ *
+ * The mounts of a SETUP stand in the order of their roles. Either one is the root, or some are layers of it, the
+ * topmost first, under an upper one; without an upper layer that is a tmpfs. Without either the root stays what it is.
+ * The rest is mounted below the root in its order, at targets that are made where they are missing.
+ *
+ *     kind            source                          file system type
+ *     DISK      1     the id of a disk, or /dev/…     "": as the disk's content says
+ *     VIRTIOFS  2     the tag                         ""
+ *     TMPFS     3     ""                              ""
+ *     PRESENT   4     "" (what is the root now)       ""; only as a layer
+ *
+ * Options are those of mount(8), without the flags that have a bit here.
  *
  * The path is a path if it has a slash, else a name to be looked up in the PATH of the request's environment (without
  * one: INIT_DEFAULT_PATH). The environment is the request's and nothing else.
@@ -37,8 +61,11 @@
  * name, the others are there and connected. With a terminal they are /dev/console, the program's controlling terminal.
  * The end of input is the host's closing of its side (VIRTIO_CONSOLE_PORT_OPEN 0; virtio 1.2, 5.3.6.2).
  *
+ * With an agent the guest then serves another port, "vial.agent" (proto/agent.h), which stands before "vial.init", too,
+ * until the host wants the end there; ENDED says that everything is unmounted.
+ *
  * The init does all this when its environment has INIT_VARIABLE, which a word on the kernel's command line becomes.
- * Without it, it only reports and ends the machine.
+ * Without it, it only reports and ends the machine. With a SETUP and no program it does both, one after the other.
  *
  * Encoding cannot make what decoding refuses, and either side refuses, with -EPROTO: another version, an unknown kind,
  * a body that is too short, too long or has something behind its end, unknown flags and numbers, and -E2BIG: more than
@@ -64,34 +91,79 @@ struct buffer;
 #define INIT_DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 enum {
-    INIT_VERSION = 1,
+    INIT_VERSION = 3,
     INIT_HEADER_BYTES = 8,
-    INIT_MOST_ANSWER_BYTES = INIT_HEADER_BYTES + 8,
+    INIT_MOST_ANSWER_BYTES = INIT_HEADER_BYTES + 12,
 };
 
 enum init_kind {
     INIT_REQUEST = 1,
     INIT_GOODBYE = 2,
+    INIT_SETUP = 3,
     INIT_STARTED = 16,
     INIT_FAILED = 17,
     INIT_ENDED = 18,
 };
 
-/* What could not be done, in the order in which it is done. */
+/* What could not be done, nearly in the order in which it is done. */
 enum init_stage {
-    INIT_STAGE_REQUEST = 1, /* reading it, or it made no sense */
-    INIT_STAGE_MOUNT = 2,   /* /proc, /sys or /dev, without which nothing can be found */
-    INIT_STAGE_STREAMS = 3, /* a port that should be there, or the console */
-    INIT_STAGE_FORK = 4,
-    INIT_STAGE_TERMINAL = 5,
-    INIT_STAGE_RLIMIT = 6,
-    INIT_STAGE_SETGROUPS = 7,
-    INIT_STAGE_SETGID = 8,
-    INIT_STAGE_SETUID = 9,
-    INIT_STAGE_CHDIR = 10,
-    INIT_STAGE_EXEC = 11,
+    INIT_STAGE_REQUEST = 1, /* reading a message, or it made no sense */
+    INIT_STAGE_SYSTEM = 2,  /* /proc, /sys or /dev, without which nothing can be found */
+    INIT_STAGE_SOURCE = 3,  /* there is no such disk */
+    INIT_STAGE_TARGET = 4,  /* its mount point is not there and cannot be made */
+    INIT_STAGE_MOUNT = 5,
+    INIT_STAGE_LAYERS = 6,  /* merging them */
+    INIT_STAGE_ROOT = 7,    /* making it the root */
+    INIT_STAGE_STREAMS = 8, /* a port that should be there, or the console */
+    INIT_STAGE_FORK = 9,
+    INIT_STAGE_TERMINAL = 10,
+    INIT_STAGE_RLIMIT = 11,
+    INIT_STAGE_SETGROUPS = 12,
+    INIT_STAGE_SETGID = 13,
+    INIT_STAGE_SETUID = 14,
+    INIT_STAGE_CHDIR = 15,
+    INIT_STAGE_EXEC = 16,
 };
 #define INIT_LAST_STAGE INIT_STAGE_EXEC
+
+/* What a mount is for. */
+enum init_mount_role {
+    INIT_ROLE_ROOT = 1,
+    INIT_ROLE_LOWER = 2,
+    INIT_ROLE_UPPER = 3,
+    INIT_ROLE_PLACE = 4, /* it has a target */
+};
+
+enum init_mount_kind {
+    INIT_MOUNT_DISK = 1,
+    INIT_MOUNT_VIRTIOFS = 2,
+    INIT_MOUNT_TMPFS = 3,
+    INIT_MOUNT_PRESENT = 4,
+};
+
+enum init_mount_flag {
+    INIT_MOUNT_READ_ONLY = 1,
+    INIT_MOUNT_NOSUID = 2,
+    INIT_MOUNT_NODEV = 4,
+    INIT_MOUNT_ALL_FLAGS = 7,
+};
+
+#define INIT_NO_MOUNT UINT32_MAX
+
+/* Strings are borrowed, as those of a request; none is NULL. */
+struct init_mount {
+    enum init_mount_role role;
+    enum init_mount_kind kind;
+    uint32_t flags;
+    const char *source, *target, *fstype, *options;
+};
+
+struct init_setup {
+    const struct init_mount *mounts; /* borrowed */
+    size_t mount_count;
+    bool has_request, wants_agent; /* at most one of them */
+    const char *hostname;          /* borrowed; "" for the usual one. To encode NULL means the same */
+};
 
 struct init_rlimit {
     uint32_t resource;
@@ -120,6 +192,7 @@ struct init_answer {
     enum init_kind kind;   /* STARTED, FAILED or ENDED */
     enum init_stage stage; /* FAILED */
     uint32_t os_error;     /* FAILED: a positive errno */
+    uint32_t mount;        /* FAILED: its number, or INIT_NO_MOUNT */
     bool was_killed;       /* ENDED */
     uint32_t number;       /* ENDED: the exit code, or the signal */
 };
@@ -134,6 +207,10 @@ int init_encode_request(const struct init_request *request, struct buffer *buffe
 /* A request from the body of its message. Its strings point into the body, its two arrays into `ret_table`, which the
  * caller frees: args[-1] is the path, and both end in NULL, as execve wants them. 0, -EPROTO, -E2BIG or -ENOMEM. */
 int init_decode_request(const uint8_t *body, size_t length, struct init_request *ret_request, void **ret_table);
+
+/* The same for a setup. The array that it points to is in `ret_table`. */
+int init_encode_setup(const struct init_setup *setup, struct buffer *buffer);
+int init_decode_setup(const uint8_t *body, size_t length, struct init_setup *ret_setup, void **ret_table);
 
 /* Returns the length of the message. */
 size_t init_encode_answer(const struct init_answer *answer, uint8_t ret_bytes[INIT_MOST_ANSWER_BYTES]);

@@ -107,7 +107,7 @@ TEST(a_request_arrives_as_it_was_sent)
 /* What init.h describes, byte by byte. */
 TEST(the_layout_is_the_described_one)
 {
-    static const uint8_t expected[] = {41,  0,   0, 0,   1,   0, 1,   0, /* body, kind, version */
+    static const uint8_t expected[] = {41,  0,   0, 0,   1,   0, 3,   0, /* body, kind, version */
                                        2,   0,   0, 0,                   /* flags: uid */
                                        1,   2,   0, 0,   0,   0, 0,   0, /* ids */
                                        1,   0,   0, 0,   1,   0, 0,   0, /* arguments, environment */
@@ -302,6 +302,191 @@ TEST(what_no_request_may_say)
     REFUSED(request.rlimit_count = LIMIT_RLIMITS + 1, -E2BIG);
 }
 
+/* ---- setups ---- */
+
+static const struct init_mount layered[] = {
+    {INIT_ROLE_LOWER, INIT_MOUNT_DISK, INIT_MOUNT_READ_ONLY, "top", "", "erofs", ""},
+    {INIT_ROLE_LOWER, INIT_MOUNT_PRESENT, 0, "", "", "", ""},
+    {INIT_ROLE_UPPER, INIT_MOUNT_DISK, 0, "upper", "", "", "noatime"},
+    {INIT_ROLE_PLACE, INIT_MOUNT_VIRTIOFS, INIT_MOUNT_NODEV, "fs1", "/src", "", ""},
+    {INIT_ROLE_PLACE, INIT_MOUNT_TMPFS, INIT_MOUNT_NOSUID, "", "/t", "", "size=1m"},
+};
+
+static int encode_setup(const struct init_mount *mounts, size_t count, struct buffer *buffer)
+{
+    struct init_setup setup = {.mounts = mounts, .mount_count = count, .has_request = true, .hostname = "box"};
+    *buffer = (struct buffer)BUFFER_INIT(INIT_HEADER_BYTES + LIMIT_SETUP_BYTES);
+    return init_encode_setup(&setup, buffer);
+}
+
+/* In memory of exactly the body's size; `table` and `body` go with forget(). */
+static int decode_setup(const struct buffer *buffer, size_t length, struct init_setup *ret_setup)
+{
+    forget();
+    body = malloc(length > 0 ? length : 1);
+    memcpy(body, buffer->data + INIT_HEADER_BYTES, length);
+    return init_decode_setup(body, length, ret_setup, &table);
+}
+
+TEST(a_setup_arrives_as_it_was_sent)
+{
+    auto_buffer struct buffer buffer;
+    struct init_setup setup;
+    CHECK_INT(encode_setup(layered, array_length(layered), &buffer), 0);
+    CHECK_INT(decode_setup(&buffer, buffer.length - INIT_HEADER_BYTES, &setup), 0);
+    CHECK(setup.has_request && !setup.wants_agent && setup.mount_count == array_length(layered));
+    CHECK_TEXT(setup.hostname, "box");
+    for (size_t i = 0; i < array_length(layered); i++) {
+        CHECK_INT(setup.mounts[i].role, layered[i].role);
+        CHECK_INT(setup.mounts[i].kind, layered[i].kind);
+        CHECK_INT(setup.mounts[i].flags, layered[i].flags);
+        CHECK_TEXT(setup.mounts[i].source, layered[i].source);
+        CHECK_TEXT(setup.mounts[i].target, layered[i].target);
+        CHECK_TEXT(setup.mounts[i].fstype, layered[i].fstype);
+        CHECK_TEXT(setup.mounts[i].options, layered[i].options);
+    }
+    forget();
+}
+
+TEST(the_layout_of_a_setup_is_the_described_one)
+{
+    static const uint8_t expected[] = {38,  0,   0,   0,   3, 0,   3,   0, /* body, kind, version */
+                                       1,   0,   0,   0,   1, 0,   0,   0, /* a request follows; one mount */
+                                       'b', 'o', 'x', 0,   4, 0,   0,   0,   1,   0, 0,   0,   1,   0,
+                                       0,   0, /* a place, a disk, read-only */
+                                       'd', 0,   '/', 'm', 0, 'e', 'x', 't', '4', 0, 'a', 'c', 'l', 0};
+    static const struct init_mount mount = {
+        INIT_ROLE_PLACE, INIT_MOUNT_DISK, INIT_MOUNT_READ_ONLY, "d", "/m", "ext4", "acl"};
+    auto_buffer struct buffer buffer;
+    CHECK_INT(encode_setup(&mount, 1, &buffer), 0);
+    CHECK_INT(buffer.length, sizeof(expected));
+    CHECK(memcmp(buffer.data, expected, sizeof(expected)) == 0);
+}
+
+TEST(an_empty_setup)
+{
+    auto_buffer struct buffer buffer;
+    struct init_setup setup;
+    CHECK_INT(encode_setup(NULL, 0, &buffer), 0);
+    CHECK_INT(buffer.length, INIT_HEADER_BYTES + 12);
+    CHECK_INT(decode_setup(&buffer, 12, &setup), 0);
+    CHECK_INT(setup.mount_count, 0);
+    CHECK_TEXT(setup.hostname, "box");
+    buffer.data[INIT_HEADER_BYTES] = 4;
+    CHECK_INT(decode_setup(&buffer, 12, &setup), -EPROTO);
+    buffer.data[INIT_HEADER_BYTES] = 3; /* a program and an agent */
+    CHECK_INT(decode_setup(&buffer, 12, &setup), -EPROTO);
+    buffer.data[INIT_HEADER_BYTES] = 2;
+    CHECK_INT(decode_setup(&buffer, 12, &setup), 0);
+    CHECK(!setup.has_request && setup.wants_agent);
+    buffer.data[INIT_HEADER_BYTES] = 0;
+    CHECK_INT(decode_setup(&buffer, 12, &setup), 0);
+    CHECK(!setup.has_request && !setup.wants_agent);
+    buffer.data[INIT_HEADER_BYTES + 7] = 1;
+    CHECK_INT(decode_setup(&buffer, 12, &setup), -E2BIG);
+    forget();
+}
+
+TEST(every_truncation_of_a_setup_is_refused)
+{
+    auto_buffer struct buffer buffer;
+    struct init_setup setup;
+    CHECK_INT(encode_setup(layered, array_length(layered), &buffer), 0);
+    for (size_t length = 0; length + INIT_HEADER_BYTES < buffer.length; length++)
+        CHECK_INT(decode_setup(&buffer, length, &setup), -EPROTO);
+    CHECK_INT(buffer_add(&buffer, "", 1), 0);
+    CHECK_INT(decode_setup(&buffer, buffer.length - INIT_HEADER_BYTES, &setup), -EPROTO);
+    forget();
+}
+
+TEST(what_no_setup_may_say)
+{
+    static const struct init_mount wrong[] = {
+        {0, INIT_MOUNT_DISK, 0, "d", "", "", ""},
+        {INIT_ROLE_PLACE + 1, INIT_MOUNT_DISK, 0, "d", "/m", "", ""},
+        {INIT_ROLE_PLACE, 0, 0, "d", "/m", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_PRESENT + 1, 0, "d", "/m", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_DISK, 8, "d", "/m", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_DISK, 0, "", "/m", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_DISK, 0, "d", "m", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_DISK, 0, "d", "/", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_DISK, 0, "d", "", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_VIRTIOFS, 0, "", "/m", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_VIRTIOFS, 0, "t", "/m", "ext4", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_TMPFS, 0, "t", "/m", "", ""},
+        {INIT_ROLE_PLACE, INIT_MOUNT_PRESENT, 0, "", "/m", "", ""},
+        {INIT_ROLE_ROOT, INIT_MOUNT_TMPFS, 0, "", "", "", ""},
+        {INIT_ROLE_ROOT, INIT_MOUNT_PRESENT, 0, "", "", "", ""},
+        {INIT_ROLE_ROOT, INIT_MOUNT_DISK, 0, "d", "/m", "", ""},
+        {INIT_ROLE_UPPER, INIT_MOUNT_DISK, 0, "d", "", "", ""}, /* above nothing */
+    };
+    for (size_t i = 0; i < array_length(wrong); i++) {
+        auto_buffer struct buffer buffer;
+        if (encode_setup(&wrong[i], 1, &buffer) != -EINVAL)
+            test_fail(__FILE__, __LINE__, "mount %zu is accepted", i);
+        CHECK_INT(buffer.length, 0);
+    }
+    const struct init_mount root = {INIT_ROLE_ROOT, INIT_MOUNT_DISK, 0, "d", "", "", ""};
+    const struct init_mount pairs[][2] = {
+        {root, root}, {root, layered[0]}, {layered[2], layered[0]}, {layered[3], layered[0]}};
+    for (size_t i = 0; i < array_length(pairs); i++) {
+        auto_buffer struct buffer buffer;
+        CHECK_INT(encode_setup(pairs[i], 2, &buffer), -EINVAL);
+    }
+    const struct init_mount uppers[] = {layered[0], layered[2], layered[2]};
+    auto_buffer struct buffer buffer;
+    CHECK_INT(encode_setup(uppers, 3, &buffer), -EINVAL);
+}
+
+TEST(a_setup_has_bounds)
+{
+    static struct init_mount mounts[LIMIT_MOUNTS + 1];
+    static char options[LIMIT_MOUNT_OPTIONS_BYTES + 2];
+    auto_buffer struct buffer buffer = BUFFER_INIT(0);
+    struct init_setup setup;
+    for (size_t i = 0; i < array_length(mounts); i++)
+        mounts[i] = layered[4];
+    CHECK_INT(encode_setup(mounts, LIMIT_MOUNTS + 1, &buffer), -E2BIG);
+    CHECK_INT(encode_setup(mounts, LIMIT_MOUNTS, &buffer), 0);
+    CHECK_INT(decode_setup(&buffer, buffer.length - INIT_HEADER_BYTES, &setup), 0);
+    buffer_free(&buffer);
+    memset(options, 'o', sizeof(options) - 1);
+    mounts[0].options = options;
+    CHECK_INT(encode_setup(mounts, 1, &buffer), -E2BIG);
+    options[sizeof(options) - 2] = '\0';
+    for (size_t i = 0; i < LIMIT_MOUNTS; i++)
+        mounts[i].options = options;
+    CHECK_INT(encode_setup(mounts, LIMIT_MOUNTS, &buffer), -E2BIG);
+    CHECK_INT(encode_setup(mounts, 200, &buffer), 0);
+    buffer_free(&buffer);
+    struct init_setup named = {.hostname = "a-name-of-65-characters-0123456789-0123456789-0123456789-12345678"};
+    CHECK_INT(init_encode_setup(&named, &buffer), -E2BIG);
+    named.hostname++;
+    CHECK_INT(init_encode_setup(&named, &buffer), 0);
+    buffer_free(&buffer);
+    mounts[0] = layered[0];
+    mounts[0].fstype = "a-name-that-no-file-system-of-linux-has";
+    CHECK_INT(encode_setup(mounts, 1, &buffer), -E2BIG);
+    forget();
+}
+
+TEST(setups_survive_no_memory)
+{
+    struct init_setup setup = {.mounts = layered, .mount_count = array_length(layered), .hostname = ""};
+    FOR_EACH_FAULT
+    {
+        auto_buffer struct buffer buffer = BUFFER_INIT(INIT_HEADER_BYTES + LIMIT_SETUP_BYTES);
+        struct init_setup got;
+        void *mounts = NULL;
+        int result = init_encode_setup(&setup, &buffer);
+        if (result == 0)
+            result = init_decode_setup((const uint8_t *)buffer.data + INIT_HEADER_BYTES,
+                                       buffer.length - INIT_HEADER_BYTES, &got, &mounts);
+        CHECK_INT(result, fault_was_hit() ? -ENOMEM : 0);
+        free(mounts);
+    }
+}
+
 /* ---- headers and answers ---- */
 
 static int try_header(uint32_t body_bytes, uint16_t kind, uint16_t version)
@@ -316,31 +501,44 @@ static int try_header(uint32_t body_bytes, uint16_t kind, uint16_t version)
 
 TEST(a_header_has_a_length_that_its_kind_can_have)
 {
-    CHECK_INT(try_header(24, INIT_REQUEST, 1), 0);
-    CHECK_INT(try_header(23, INIT_REQUEST, 1), -EPROTO);
-    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES, INIT_REQUEST, 1), 0);
-    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES + 1, INIT_REQUEST, 1), -EPROTO);
-    CHECK_INT(try_header(UINT32_MAX, INIT_REQUEST, 1), -EPROTO);
+    CHECK_INT(try_header(24, INIT_REQUEST, 3), 0);
+    CHECK_INT(try_header(23, INIT_REQUEST, 3), -EPROTO);
+    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES, INIT_REQUEST, 3), 0);
+    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES + 1, INIT_REQUEST, 3), -EPROTO);
+    CHECK_INT(try_header(UINT32_MAX, INIT_REQUEST, 3), -EPROTO);
     CHECK_INT(try_header(24, INIT_REQUEST, 0), -EPROTO);
     CHECK_INT(try_header(24, INIT_REQUEST, 2), -EPROTO);
-    CHECK_INT(try_header(0, INIT_GOODBYE, 1), 0);
-    CHECK_INT(try_header(1, INIT_GOODBYE, 1), -EPROTO);
-    CHECK_INT(try_header(0, INIT_STARTED, 1), 0);
-    CHECK_INT(try_header(8, INIT_STARTED, 1), -EPROTO);
-    CHECK_INT(try_header(8, INIT_FAILED, 1), 0);
-    CHECK_INT(try_header(7, INIT_FAILED, 1), -EPROTO);
-    CHECK_INT(try_header(8, INIT_ENDED, 1), 0);
-    CHECK_INT(try_header(9, INIT_ENDED, 1), -EPROTO);
-    CHECK_INT(try_header(8, 0, 1), -EPROTO);
-    CHECK_INT(try_header(0, 3, 1), -EPROTO);
-    CHECK_INT(try_header(8, 65535, 1), -EPROTO);
+    CHECK_INT(try_header(24, INIT_REQUEST, 4), -EPROTO);
+    CHECK_INT(try_header(0, INIT_GOODBYE, 3), 0);
+    CHECK_INT(try_header(1, INIT_GOODBYE, 3), -EPROTO);
+    CHECK_INT(try_header(9, INIT_SETUP, 3), 0);
+    CHECK_INT(try_header(8, INIT_SETUP, 3), -EPROTO);
+    CHECK_INT(try_header(LIMIT_SETUP_BYTES, INIT_SETUP, 3), 0);
+    CHECK_INT(try_header(LIMIT_SETUP_BYTES + 1, INIT_SETUP, 3), -EPROTO);
+    CHECK_INT(try_header(0, INIT_STARTED, 3), 0);
+    CHECK_INT(try_header(8, INIT_STARTED, 3), -EPROTO);
+    CHECK_INT(try_header(12, INIT_FAILED, 3), 0);
+    CHECK_INT(try_header(8, INIT_FAILED, 3), -EPROTO);
+    CHECK_INT(try_header(8, INIT_ENDED, 3), 0);
+    CHECK_INT(try_header(12, INIT_ENDED, 3), -EPROTO);
+    CHECK_INT(try_header(8, 0, 3), -EPROTO);
+    CHECK_INT(try_header(0, 4, 3), -EPROTO);
+    CHECK_INT(try_header(8, 65535, 3), -EPROTO);
 }
 
 static int try_answer(enum init_kind kind, uint32_t first, uint32_t second, struct init_answer *answer)
 {
-    uint32_t pair[] = {first, second};
-    struct init_header header = {.body_bytes = kind == INIT_STARTED ? 0 : 8, .kind = kind};
-    return init_decode_answer(&header, (const uint8_t *)pair, answer);
+    uint32_t words[] = {first, second, INIT_NO_MOUNT};
+    struct init_header header = {.body_bytes = kind == INIT_STARTED ? 0 : kind == INIT_FAILED ? 12 : 8, .kind = kind};
+    return init_decode_answer(&header, (const uint8_t *)words, answer);
+}
+
+static int try_mount_number(uint32_t number)
+{
+    uint32_t words[] = {INIT_STAGE_MOUNT, EINVAL, number};
+    struct init_header header = {.body_bytes = sizeof(words), .kind = INIT_FAILED};
+    struct init_answer answer;
+    return init_decode_answer(&header, (const uint8_t *)words, &answer);
 }
 
 TEST(answers_arrive_as_they_were_sent)
@@ -348,7 +546,8 @@ TEST(answers_arrive_as_they_were_sent)
     static const struct init_answer answers[] = {
         {.kind = INIT_STARTED},
         {.kind = INIT_FAILED, .stage = INIT_STAGE_EXEC, .os_error = ENOENT},
-        {.kind = INIT_FAILED, .stage = INIT_STAGE_REQUEST, .os_error = 4095},
+        {.kind = INIT_FAILED, .stage = INIT_STAGE_REQUEST, .os_error = 4095, .mount = INIT_NO_MOUNT},
+        {.kind = INIT_FAILED, .stage = INIT_STAGE_MOUNT, .os_error = EINVAL, .mount = LIMIT_MOUNTS - 1},
         {.kind = INIT_ENDED, .number = 0},
         {.kind = INIT_ENDED, .number = 255},
         {.kind = INIT_ENDED, .was_killed = true, .number = 64},
@@ -366,6 +565,7 @@ TEST(answers_arrive_as_they_were_sent)
         CHECK_INT(answer.os_error, answers[i].os_error);
         CHECK_INT(answer.was_killed, answers[i].was_killed);
         CHECK_INT(answer.number, answers[i].number);
+        CHECK_INT(answer.mount, answers[i].mount);
     }
 }
 
@@ -376,12 +576,16 @@ TEST(answers_without_sense_are_refused)
     CHECK_INT(try_answer(INIT_FAILED, INIT_LAST_STAGE + 1, 1, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_FAILED, 1, 0, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_FAILED, 1, 4096, &answer), -EPROTO);
+    CHECK_INT(try_mount_number(LIMIT_MOUNTS - 1), 0);
+    CHECK_INT(try_mount_number(INIT_NO_MOUNT), 0);
+    CHECK_INT(try_mount_number(LIMIT_MOUNTS), -EPROTO);
     CHECK_INT(try_answer(INIT_ENDED, 0, 256, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_ENDED, 1, 0, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_ENDED, 1, 65, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_ENDED, 2, 1, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_REQUEST, 0, 1, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_GOODBYE, 0, 1, &answer), -EPROTO);
+    CHECK_INT(try_answer(INIT_SETUP, 0, 1, &answer), -EPROTO);
     CHECK_INT(answer.number, 77);
     CHECK_TEXT(init_stage_name(INIT_STAGE_CHDIR), "chdir");
     CHECK_TEXT(init_stage_name((enum init_stage)0), "unknown");
