@@ -26,6 +26,24 @@
 /* Devices of one machine on the in-kernel interrupt controller: its pins 5 to 23. */
 #define LIMIT_DEVICES_DEFAULT_IRQCHIP 19
 
+/* Tmpfs mounts of one machine, which are no devices. */
+#define LIMIT_TMPFS 200
+
+/* Everything that a machine's init mounts: at most a root's layers, and three lists of LIMIT_DEVICES. */
+#define LIMIT_MOUNTS (4 * LIMIT_DEVICES)
+
+/* The message with all of that. Ordinary ones are a hundredth; what is longer than it is refused before the start. */
+#define LIMIT_SETUP_BYTES (1u << 20)
+
+/* The name of a file system type; the longest that Linux has is half of it. */
+#define LIMIT_FSTYPE_BYTES 32
+
+/* Options of a mount: mount(2) takes a page, its NUL included. */
+#define LIMIT_MOUNT_OPTIONS_BYTES 4095
+
+/* Images that a disk's image may stand on: far more than anybody stacks. */
+#define LIMIT_DISK_BACKING 64
+
 /* Published ports and vsock ports of one machine. */
 #define LIMIT_PORTS 1024
 
@@ -137,5 +155,189 @@
 #define LIMIT_UML_SECTIONS 1024
 #define LIMIT_UML_SECTION_NAMES_BYTES (64u << 10)
 #define LIMIT_UML_RODATA_BYTES (64u << 20)
+
+/* Images under images, the top one included. A snapshot a day for two weeks. */
+#define LIMIT_DISK_CHAIN 16
+
+/* A VMDK descriptor: as many extents as the next limit allows, with names of 200 bytes each. */
+#define LIMIT_VMDK_DESCRIPTOR_BYTES (1u << 20)
+
+/* Extents of one VMDK disk: 8 TiB in pieces of 2 GiB. The files that they lie in, each of which is a descriptor of ours
+ * for as long as the disk is open. */
+#define LIMIT_VMDK_EXTENTS 4096
+#define LIMIT_VMDK_FILES 1024
+
+/* Grain directories of one VMDK disk, held in memory: 8 TiB in grains of 64 KiB take 1 MiB. */
+#define LIMIT_VMDK_DIRECTORY_BYTES (16u << 20)
+
+/* Grain tables of one VMDK disk in memory, 2 KiB each: what 64 GiB take. */
+#define LIMIT_VMDK_TABLES 2048
+
+/* One grain: VMware writes 64 KiB, and at most 1 MiB on its servers. A compressed one is unpacked as a whole. */
+#define LIMIT_VMDK_GRAIN_BYTES (2u << 20)
+
+/* Tables of a qcow2 image in memory: QEMU's bounds, so that whatever it makes can be opened. */
+#define LIMIT_QCOW2_L1_BYTES (32u << 20)
+#define LIMIT_QCOW2_REFCOUNT_TABLE_BYTES (8u << 20)
+
+/* Snapshots in a qcow2 image, and the table that lists them: QEMU's bounds. */
+#define LIMIT_QCOW2_SNAPSHOTS 65536u
+#define LIMIT_QCOW2_SNAPSHOT_TABLE_BYTES (64u << 20)
+
+/* L2 tables and refcount blocks of a qcow2 image in memory: enough for 64 GiB in use with clusters of 64 KiB. It is
+ * taken as it is needed. */
+#define LIMIT_QCOW2_CACHE_BYTES (16u << 20)
+
+/* Clusters of a qcow2 image that hold its tables, whose numbers are held while it is open for writing: what 32 MiB of
+ * L1 table can name, and as much again for refcounts. 16 bytes each at most. */
+#define LIMIT_QCOW2_METADATA_CLUSTERS (8u << 20)
+
+/* One step of a write to a qcow2 image: its clusters lie in a row, and others wait until it is done. */
+#define LIMIT_QCOW2_STEP_BYTES (UINT64_C(8) << 20)
+
+/* Runs of clusters that wait to become free. At a quarter of it they are made free by a flush. */
+#define LIMIT_QCOW2_FREED_RANGES 4096
+
+/* Clusters of a qcow2 image that can be checked, for each of which a number of 4 bytes is held: 4 TiB in clusters of
+ * 64 KiB. */
+#define LIMIT_QCOW2_CHECK_CLUSTERS (64u << 20)
+
+/* L2 tables that one check looks through, those of snapshots each time anew: 30000 snapshots of 64 GiB each. */
+#define LIMIT_QCOW2_CHECK_TABLES (4u << 20)
+
+/* What one request to a block device may read or write: what we tell the driver (254 segments of 1 MiB), rounded up.
+ * Linux asks for 4 MiB at most. */
+#define LIMIT_BLK_REQUEST_BYTES (UINT64_C(256) << 20)
+#define LIMIT_BLK_SEGMENT_BYTES (1u << 20)
+#define LIMIT_BLK_SEGMENTS 254
+
+/* Zeros that a block device's own thread writes to guest memory for one request: 20 µs. More is a worker's job. */
+#define LIMIT_BLK_FILL_BYTES (256u << 10)
+
+/* Discards in one request, and how much each may give back: a hole of 2 GiB takes some milliseconds. Zeros may have to
+ * be written, so there is less of them at once. */
+#define LIMIT_BLK_DISCARDS 16
+#define LIMIT_BLK_DISCARD_SECTORS (1u << 22)
+#define LIMIT_BLK_ZEROES_SECTORS (1u << 17)
+
+/* Threads of one block device that wait for its disk, where nothing else can: as many as disks and file systems of our
+ * time serve well. */
+#define LIMIT_BLK_WORKERS 16
+
+/* What one guest makes its file server remember: nodes that it looked up and did not forget, at most 32 bytes each in a
+ * table that stays below 96 MiB. A guest's own kernel needs 1 KiB for each, so ordinary ones never come near. */
+#define LIMIT_FS_KNOWN_NODES (3u << 20)
+
+/* Open files and folders of one shared file system: 48 bytes each here, and a descriptor of the host, whose own limit
+ * is usually met first. */
+#define LIMIT_FS_OPEN_HANDLES (128u << 10)
+
+/* Files that are kept open for a guest that opens none itself, 32 bytes each here: more than any program reads side by
+ * side. A file that is opened again costs some microseconds. */
+#define LIMIT_FS_KEPT_FILES 256
+
+/* Requests of one shared file system that are worked on at a time; more wait in their queues. Linux has at most 64
+ * reads ahead under way (we tell it so) and one request for each process that waits. */
+#define LIMIT_FS_REQUESTS 128
+
+/* The greatest read or write: 256 pages, as we tell the guest (FUSE_MAX_PAGES). */
+#define LIMIT_FS_TRANSFER_BYTES (1u << 20)
+
+/* What the device's own thread reads, writes or lists at once, without a worker: some 30 microseconds of copying. */
+#define LIMIT_FS_QUICK_BYTES (128u << 10)
+
+/* How long a guest may believe what never changes. */
+#define LIMIT_FS_VALID_S 86400
+
+/* Inodes that one guest knows of a shared folder: a kernel's or a distribution's source tree forty times over. At 180
+ * bytes each, and up to 256 more for its name, they are some 0.8 GiB of the host's memory with ordinary names and 1.8
+ * GiB with the longest ones: its cgroup is the real bound. */
+#define LIMIT_FS_NODES (4u << 20)
+
+/* Descriptors held for those of them that were used last, and for what a guest has open, of all shared folders of the
+ * process. Its own limit (RLIMIT_NOFILE) is lower nearly everywhere: nodes take a quarter of that, handles a half. */
+#define LIMIT_FS_NODE_DESCRIPTORS (64u << 10)
+#define LIMIT_FS_HANDLES (1u << 20)
+
+/* What a folder's handle has read ahead of the guest: some 200 names of ordinary length. */
+#define LIMIT_FS_FOLDER_BYTES (8u << 10)
+
+/* An extended attribute's value, or a list of their names: Linux's XATTR_SIZE_MAX and XATTR_LIST_MAX. */
+#define LIMIT_FS_XATTR_BYTES (64u << 10)
+
+/* One copy between two files, which no signal ends early: a tenth of a second on a disk. */
+#define LIMIT_FS_COPY_BYTES (128u << 20)
+
+/* Virtual files and folders over a shared folder, with those on the way to them. A machine's mounts are some ten. */
+#define LIMIT_FS_VIRTUAL 4096
+
+/* Folders on the way from the root of the host to a shared folder. */
+#define LIMIT_FS_DEPTH 256
+
+/* The path of a home of sandboxes: SQLite takes 512 bytes, names of the files beside a database included. */
+#define LIMIT_HOME_PATH_BYTES 480
+
+/* Folders inside the folder of a sandbox that is removed: ours are two deep. */
+#define LIMIT_HOME_DEPTH 16
+
+/* Sandboxes of one home in one list: 80 MiB of it. */
+#define LIMIT_SANDBOXES 100000
+
+/* The write-ahead log of the database of a home, in pages of 1 KiB: what is read, in well under a millisecond, by the
+ * first process that opens it. Who lists or removes sandboxes puts a longer one into the database. */
+#define LIMIT_STORE_LOG_BYTES (1u << 20)
+
+/* The file of a home's events, which is kept twice: some 40,000 events. One event is written at once, in less than a
+ * page. */
+#define LIMIT_EVENTS_BYTES (4u << 20)
+#define LIMIT_EVENT_BYTES 4095
+
+/* Labels of a sandbox, and one of them with its value. */
+#define LIMIT_LABELS 256
+#define LIMIT_LABEL_BYTES 4096
+
+/* Scripts of a sandbox, and one of them: the guest has them in memory of the host. */
+#define LIMIT_SCRIPTS 64
+#define LIMIT_SCRIPT_BYTES (1u << 20)
+
+/* What a sandbox is, written out: all arguments and environment as bytes that JSON cannot hold, and its machine. */
+#define LIMIT_SPEC_BYTES (LIMIT_DUMP_BYTES + 8 * LIMIT_EXEC_BYTES)
+
+/* The hostname of a guest (HOST_NAME_MAX of Linux). */
+#define LIMIT_HOSTNAME_BYTES 64
+
+/* Entries of one folder that a program asks a guest for, some 4.4 KiB each: more than any ordinary folder has, and what
+ * a hostile guest costs stays below 300 MiB. */
+#define LIMIT_FOLDER_ENTRIES 65536
+
+/* A line of a sandbox's log: what one DATA brings, each byte of it escaped as \u00nn. */
+#define LIMIT_LOG_RECORD_BYTES (512u << 10)
+
+/* A line of a log: of the guest's console, or of our own. Longer ones of the console become several. */
+#define LIMIT_JOURNAL_LINE_BYTES (16u << 10)
+
+/* Clients of one sandbox at a time: each is a descriptor, and what its frames hold (below). */
+#define LIMIT_RELAY_CLIENTS 1024
+
+/* What waits for one client that does not read, and for all of them, the parts of frames that have not come whole among
+ * it. A client's windows allow it 3 MiB for a program with both outputs and a file; who lets more pile up opened many
+ * sessions and reads none of them. */
+#define LIMIT_RELAY_CLIENT_BYTES (4u << 20)
+#define LIMIT_RELAY_BYTES (128u << 20)
+
+/* What waits for the agent before clients are not read any more. It may become this, one frame and one read more. */
+#define LIMIT_RELAY_AGENT_BYTES (1u << 20)
+
+/* What a client that is attached to the main program may lag behind, unless the program waits for it. */
+#define LIMIT_SESSION_BEHIND_BYTES (8u << 20)
+
+/* How long a guest may take from its start until its agent serves; on an emulated CPU it has taken 20 s. */
+#define LIMIT_SANDBOX_START_MS 120000
+
+/* How long an agent may be silent while it could speak: it says something every second. */
+#define LIMIT_SANDBOX_SILENCE_MS 10000
+
+/* What a guest may take to write what it holds to its disks and unmount, after the programs' grace. */
+#define LIMIT_SANDBOX_UNMOUNT_MS 10000
 
 #endif
