@@ -17,7 +17,7 @@
  *
  * A driver on registers sets up all queues and then starts the device; one behind vhost-user begins with none and adds,
  * pauses and resumes them one by one. A paused queue goes on at its used index: what was taken and not pushed comes
- * again. Devices therefore push in order, or push all they hold in queue_paused.
+ * again. Devices therefore push in order, or say that they do not (is_out_of_order) and push all in queue_paused.
  *
  * The configuration space is plain memory behind a lock. The driver reads it from its own threads; a change by the
  * device counts its generation up, so that a driver can tell when two reads belong together (virtio 1.2, 2.5.1). A
@@ -77,7 +77,7 @@ struct virtio_device {
 
     struct loop *loop;           /* owned */
     const struct memory *memory; /* borrowed; NULL while it is not started */
-    bool is_launched, is_started, is_broken;
+    bool is_launched, is_started, is_broken, is_out_of_order;
     pthread_t thread;
     int job_fd;           /* owned: wakes the loop for a job */
     pthread_mutex_t lock; /* guards the job, and the configuration space */
@@ -174,11 +174,18 @@ void virtio_device_run(struct virtio_device *device, virtio_function function, v
     pthread_mutex_unlock(&device->lock);
 }
 
+/* What its thread will need of the host. */
+static enum thread_kind kind_of_thread(const struct virtio_device *device)
+{
+    enum virtio_type type = device->ops->type;
+    return type == VIRTIO_TYPE_FS ? THREAD_FILES : type == VIRTIO_TYPE_BLOCK ? THREAD_DISK : THREAD_DEVICE;
+}
+
 int virtio_device_launch(struct virtio_device *device)
 {
     char name[16];
     snprintf(name, sizeof(name), "vial-%s", device->ops->name);
-    int result = thread_start(name, run_thread, device, &device->thread);
+    int result = thread_start_as(kind_of_thread(device), name, run_thread, device, &device->thread);
     device->is_launched = result == 0;
     return result;
 }
@@ -245,6 +252,7 @@ int virtio_device_new(const struct virtio_device_options *options, struct virtio
     if (device == NULL)
         return -ENOMEM;
     device->ops = options->ops;
+    device->is_out_of_order = options->is_out_of_order;
     device->features = options->features | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC;
     device->config_bytes = options->config_bytes;
     device->writable_offset = options->writable_offset;
@@ -477,6 +485,11 @@ int virtio_device_grow_queues(struct virtio_device *device, uint16_t most_entrie
 enum virtio_type virtio_device_type(const struct virtio_device *device)
 {
     return device->ops->type;
+}
+
+bool virtio_device_is_out_of_order(const struct virtio_device *device)
+{
+    return device->is_out_of_order;
 }
 
 const char *virtio_device_name(const struct virtio_device *device)

@@ -66,7 +66,7 @@ struct virtio_device_ops {
 
     /* This queue will not be served for a while, and guest memory may move meanwhile: push its chains, or forget them,
      * with all that points into them. A chain that is not pushed comes again when the queue goes on; so chains of a
-     * queue have to be pushed in the order in which they were taken. */
+     * queue have to be pushed in the order in which they were taken. A device that is_out_of_order pushes all. */
     void (*queue_paused)(void *state, unsigned queue);
 
     /* The driver resets the device, or the machine ends: forget the guest's requests. They may be pushed no more once
@@ -93,6 +93,7 @@ struct virtio_device_options {
     unsigned queue_count;
     uint32_t config_bytes;
     uint32_t writable_offset, writable_bytes; /* the part of the configuration space that the driver may write */
+    bool is_out_of_order;                     /* chains are pushed as they end, and all of them in queue_paused */
 };
 
 int virtio_device_new(const struct virtio_device_options *options, struct virtio_device **ret_device);
@@ -117,6 +118,7 @@ int virtio_device_launch(struct virtio_device *device);
 void virtio_device_turn(struct virtio_device *device);
 
 enum virtio_type virtio_device_type(const struct virtio_device *device);
+bool virtio_device_is_out_of_order(const struct virtio_device *device);
 const char *virtio_device_name(const struct virtio_device *device);
 uint64_t virtio_device_features(const struct virtio_device *device);
 unsigned virtio_device_queue_count(const struct virtio_device *device);

@@ -26,6 +26,7 @@
 #include "virtio/queue.h"
 
 #include "base/alloc.h"
+#include "virtio/inflight.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -55,7 +56,10 @@ struct queue {
     uint16_t next_available, next_used;
     uint16_t called_used; /* the used index when the driver was last told */
     uint16_t in_flight;   /* popped and not pushed */
-    struct iovec *spans;  /* owned; room for the longest chain */
+    uint16_t last_head;   /* the chain popped last, */
+    bool was_repeated;    /* which a process before us had popped, too */
+    struct inflight inflight;
+    struct iovec *spans; /* owned; room for the longest chain */
     size_t span_capacity;
 };
 
@@ -185,6 +189,9 @@ int queue_start(struct queue *queue, const struct memory *memory, const struct q
     queue->called_used = queue->next_used;
     queue->in_flight = 0;
     queue->is_broken = false;
+    inflight_begin(&queue->inflight, layout->inflight, layout->entries, queue->next_used);
+    if (layout->inflight != NULL)
+        queue->next_available = (uint16_t)(queue->next_used + queue->inflight.to_repeat);
     queue->memory = memory;
     return 0;
 }
@@ -194,6 +201,7 @@ void queue_stop(struct queue *queue)
     queue->memory = NULL;
     queue->descriptors = NULL;
     queue->available = queue->used = NULL;
+    queue->inflight = (struct inflight){0};
 }
 
 bool queue_is_started(const struct queue *queue)
@@ -308,29 +316,50 @@ static bool walk_table(struct walk *walk, const uint8_t *table, size_t size, uin
     }
 }
 
-int queue_pop(struct queue *queue, struct queue_chain *ret_chain)
+/* The head of the next chain: 1, 0 when there is none, -EPROTO where there cannot be so many. */
+static int next_head(struct queue *queue, uint16_t *ret_head)
 {
-    if (!is_usable(queue))
-        return queue->is_broken ? -EPROTO : 0;
+    queue->was_repeated = inflight_repeat(&queue->inflight, ret_head);
+    if (queue->was_repeated)
+        return 1;
     /* Acquire: pairs with the driver's release of the index behind its ring entries and descriptors. */
     uint16_t index = load_16(available_index(queue), memory_order_acquire);
     uint16_t pending = (uint16_t)(index - queue->next_available);
+    size_t slot = queue->next_available % queue->entries;
     if (pending == 0)
         return 0;
+    *ret_head = load_16(queue->available + ring_header_bytes + 2 * slot, memory_order_relaxed);
+    /* More chains than the queue has places cannot be: some descriptor would be in two of them. */
+    return pending > queue->entries ? -EPROTO : 1;
+}
+
+static void note_taken(struct queue *queue, uint16_t head)
+{
+    queue->in_flight++;
+    queue->last_head = head;
+    if (queue->was_repeated)
+        return;
+    inflight_take(&queue->inflight, head);
+    queue->next_available++;
+}
+
+int queue_pop(struct queue *queue, struct queue_chain *ret_chain)
+{
     struct queue_chain chain = {0};
     struct walk walk = {.queue = queue, .chain = &chain};
-    size_t slot = queue->next_available % queue->entries;
-    chain.head = load_16(queue->available + ring_header_bytes + 2 * slot, memory_order_relaxed);
-    /* More chains than the queue has places cannot be: some descriptor would be in two of them. */
-    if (pending > queue->entries || queue->in_flight == queue->entries ||
+    if (!is_usable(queue))
+        return queue->is_broken ? -EPROTO : 0;
+    int result = next_head(queue, &chain.head);
+    if (result == 0)
+        return 0;
+    if (result < 0 || queue->in_flight == queue->entries ||
         !walk_table(&walk, queue->descriptors, queue->entries, chain.head, false)) {
         queue_break(queue);
         return -EPROTO;
     }
     chain.readable = queue->spans;
     chain.writable = queue->spans + chain.readable_count;
-    queue->next_available++;
-    queue->in_flight++;
+    note_taken(queue, chain.head);
     *ret_chain = chain;
     return 1;
 }
@@ -340,8 +369,13 @@ void queue_unpop(struct queue *queue)
     if (!is_usable(queue))
         return;
     assert(queue->in_flight > 0);
-    queue->next_available--;
     queue->in_flight--;
+    if (queue->was_repeated) {
+        inflight_repeat_later(&queue->inflight, queue->last_head);
+        return;
+    }
+    inflight_put_back(&queue->inflight, queue->last_head);
+    queue->next_available--;
 }
 
 /* ---- giving back ---- */
@@ -356,8 +390,10 @@ void queue_push(struct queue *queue, uint16_t head, uint32_t written_bytes)
     memcpy(queue->used + ring_header_bytes + used_entry_bytes * slot, &entry, sizeof(entry));
     queue->next_used++;
     queue->in_flight--;
+    inflight_push(&queue->inflight, head);
     /* Release: the driver's acquire of the index sees the entry and the buffers. */
     store_16(used_index(queue), queue->next_used, memory_order_release);
+    inflight_pushed(&queue->inflight, head, queue->next_used);
 }
 
 bool queue_needs_call(struct queue *queue)

@@ -28,6 +28,9 @@ struct queue_layout {
     uint16_t next_available; /* where to begin: 0, but after a move from another back end */
     bool has_event_index;    /* VIRTIO_F_EVENT_IDX was negotiated */
     bool has_indirect;       /* VIRTIO_F_INDIRECT_DESC was negotiated */
+    uint8_t *inflight;       /* where to note what is in flight (virtio/inflight.h), or NULL; borrowed until queue_stop.
+                              * The queue begins with what is in flight there, and behind it, whatever next_available
+                              * says. */
 };
 
 /* A buffer chain in guest memory. The spans belong to the queue and hold until the next queue_pop. */

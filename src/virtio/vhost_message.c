@@ -34,6 +34,7 @@ enum payload {
     PAYLOAD_ADDRESSES,
     PAYLOAD_MEMORY,
     PAYLOAD_CONFIG,
+    PAYLOAD_INFLIGHT,
 };
 
 enum descriptors { FDS_NONE, FDS_ONE, FDS_BY_NUMBER, FDS_BY_MEMORY };
@@ -64,6 +65,8 @@ static const struct form forms[VHOST_REQUESTS] = {
     [VHOST_SET_BACKEND_REQ_FD] = {PAYLOAD_NONE, FDS_ONE, false},
     [VHOST_GET_CONFIG] = {PAYLOAD_CONFIG, FDS_NONE, true},
     [VHOST_SET_CONFIG] = {PAYLOAD_CONFIG, FDS_NONE, false},
+    [VHOST_GET_INFLIGHT_FD] = {PAYLOAD_INFLIGHT, FDS_NONE, true},
+    [VHOST_SET_INFLIGHT_FD] = {PAYLOAD_INFLIGHT, FDS_ONE, false},
     [VHOST_RESET_DEVICE] = {PAYLOAD_NONE, FDS_NONE, false},
     [VHOST_VRING_KICK] = {PAYLOAD_STATE, FDS_NONE, false},
     [VHOST_SET_STATUS] = {PAYLOAD_NUMBER, FDS_NONE, false},
@@ -120,6 +123,8 @@ static bool is_size_right(const struct vhost_message *message)
                size == regions_offset + message->memory.count * sizeof(message->memory.regions[0]);
     case PAYLOAD_CONFIG:
         return size >= VHOST_CONFIG_HEADER_BYTES && size - VHOST_CONFIG_HEADER_BYTES == message->config.size;
+    case PAYLOAD_INFLIGHT:
+        return size == VHOST_INFLIGHT_BYTES || size == sizeof(message->inflight);
     }
     return false;
 }
@@ -255,15 +260,40 @@ void vhost_receiver_clear(struct vhost_receiver *receiver)
 
 int vhost_send(int socket_fd, uint32_t request, uint32_t flags, const void *payload, uint32_t size)
 {
+    return vhost_send_fd(socket_fd, request, flags, payload, size, -1);
+}
+
+/* Has the descriptor go with the message. */
+static void attach(struct msghdr *message, void *control, size_t control_bytes, int fd)
+{
+    message->msg_control = control;
+    message->msg_controllen = control_bytes;
+    struct cmsghdr *part = CMSG_FIRSTHDR(message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(fd));
+    memcpy(CMSG_DATA(part), &fd, sizeof(fd));
+}
+
+int vhost_send_fd(int socket_fd, uint32_t request, uint32_t flags, const void *payload, uint32_t size, int fd)
+{
+    union {
+        struct cmsghdr header; /* for its alignment */
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
     uint8_t bytes[header_bytes + most_payload_bytes];
     struct vhost_header header = {.request = request, .flags = flags | VHOST_VERSION, .size = size};
     assert(size <= most_payload_bytes);
     memcpy(bytes, &header, sizeof(header));
     if (size > 0)
         memcpy(bytes + sizeof(header), payload, size);
+    struct iovec span = {.iov_base = bytes, .iov_len = sizeof(header) + size};
+    struct msghdr message = {.msg_iov = &span, .msg_iovlen = 1};
+    if (fd >= 0)
+        attach(&message, &control, sizeof(control), fd);
     ssize_t sent;
     do
-        sent = send(socket_fd, bytes, sizeof(header) + size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = sendmsg(socket_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent < 0)
         return -errno;

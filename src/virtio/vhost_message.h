@@ -27,6 +27,8 @@ enum vhost_request { /* of the front end; those that we know */
                      VHOST_SET_BACKEND_REQ_FD = 21,
                      VHOST_GET_CONFIG = 24,
                      VHOST_SET_CONFIG = 25,
+                     VHOST_GET_INFLIGHT_FD = 31,
+                     VHOST_SET_INFLIGHT_FD = 32,
                      VHOST_RESET_DEVICE = 34,
                      VHOST_VRING_KICK = 35,
                      VHOST_SET_STATUS = 39,
@@ -83,6 +85,13 @@ struct vhost_config {
     uint8_t bytes[VHOST_MOST_CONFIG_BYTES];
 };
 
+/* The last two are followed by 4 bytes of padding where the front end sends its own struct, as QEMU does. */
+struct vhost_inflight_description {
+    uint64_t size_bytes, offset;
+    uint16_t queue_count, entries;
+};
+enum { VHOST_INFLIGHT_BYTES = 20 };
+
 struct vhost_message {
     struct vhost_header header;
     union {
@@ -91,6 +100,7 @@ struct vhost_message {
         struct vhost_ring_addresses addresses;
         struct vhost_regions memory;
         struct vhost_config config;
+        struct vhost_inflight_description inflight;
     };
 };
 _Static_assert(offsetof(struct vhost_message, number) == 16, "the payload is aligned, unlike on the wire");
@@ -121,5 +131,8 @@ bool vhost_has_reply(uint32_t request);
 /* Sends a message of `size` bytes of payload: 0, or -errno: -EAGAIN when nothing was sent, as the peer does not read.
  * Never waits and raises no signal. */
 int vhost_send(int socket_fd, uint32_t request, uint32_t flags, const void *payload, uint32_t size);
+
+/* The same with a descriptor, which stays the caller's; -1 for none. */
+int vhost_send_fd(int socket_fd, uint32_t request, uint32_t flags, const void *payload, uint32_t size, int fd);
 
 #endif

@@ -13,6 +13,8 @@
  */
 #include "virtio/vhost_server.h"
 
+#include "base/fd.h"
+
 #include <errno.h>
 
 static int refuse(struct vhost_user *server, int result, const char *why)
@@ -27,8 +29,11 @@ struct reply {
         uint64_t number;
         struct vhost_ring_state state;
         struct vhost_config config;
+        struct vhost_inflight_description inflight;
     };
+    int fd; /* owned: goes with the reply, or -1 */
 };
+#define REPLY_NONE ((struct reply){.fd = -1})
 
 static int reply_number(struct reply *reply, uint64_t number)
 {
@@ -237,6 +242,34 @@ static int reset_owner(struct vhost_user *server, const struct vhost_message *me
     return 0;
 }
 
+/* ---- what is in flight ---- */
+
+static int get_inflight_fd(struct vhost_user *server, const struct vhost_message *message, struct reply *reply)
+{
+    reply->inflight = message->inflight;
+    if (message->inflight.queue_count > server->ring_count)
+        return refuse(server, -EINVAL, "more rings in flight than there are");
+    int result = vhost_inflight_make(&reply->inflight, &reply->fd);
+    reply->size = message->header.size;
+    return result < 0 ? refuse(server, result, "no memory for what is in flight") : 0;
+}
+
+static int set_inflight_fd(struct vhost_user *server, const struct vhost_message *message, struct reply *reply)
+{
+    struct vhost_inflight inflight;
+    (void)reply;
+    if (message->inflight.queue_count > server->ring_count)
+        return refuse(server, -EINVAL, "more rings in flight than there are");
+    if (vhost_is_any_ring_running(server))
+        return refuse(server, -EBUSY, "what is in flight changes while a ring runs");
+    int result = vhost_inflight_open(&message->inflight, server->receiver.fds[0], &inflight);
+    if (result < 0)
+        return refuse(server, result, "memory for what is in flight that cannot be mapped");
+    vhost_inflight_close(&server->inflight);
+    server->inflight = inflight;
+    return 0;
+}
+
 /* ---- signals ---- */
 
 static int set_vring_kick(struct vhost_user *server, const struct vhost_message *message, struct reply *reply)
@@ -352,6 +385,7 @@ static int reset_request(struct vhost_user *server, const struct vhost_message *
 {
     (void)message, (void)reply;
     vhost_reset(server);
+    vhost_inflight_clear(&server->inflight); /* the driver has forgotten it, too */
     return 0;
 }
 
@@ -359,11 +393,10 @@ static int reset_request(struct vhost_user *server, const struct vhost_message *
 static int set_status(struct vhost_user *server, const struct vhost_message *message, struct reply *reply)
 {
     uint64_t status = message->number;
-    (void)reply;
     if (status > UINT8_MAX)
         return refuse(server, -EINVAL, "a status that cannot be");
     if (status == 0 || (status & VIRTIO_FAILED) != 0)
-        vhost_reset(server);
+        reset_request(server, message, reply);
     server->status |= (uint8_t)(status & ~(uint64_t)VIRTIO_NEEDS_RESET);
     return 0;
 }
@@ -401,6 +434,8 @@ static const struct handler handlers[VHOST_REQUESTS] = {
     [VHOST_SET_BACKEND_REQ_FD] = {set_backend_fd, VHOST_USER_F_BACKEND_REQ},
     [VHOST_GET_CONFIG] = {get_config, VHOST_USER_F_CONFIG},
     [VHOST_SET_CONFIG] = {set_config, VHOST_USER_F_CONFIG},
+    [VHOST_GET_INFLIGHT_FD] = {get_inflight_fd, VHOST_USER_F_INFLIGHT},
+    [VHOST_SET_INFLIGHT_FD] = {set_inflight_fd, VHOST_USER_F_INFLIGHT},
     [VHOST_RESET_DEVICE] = {reset_request, VHOST_USER_F_RESET_DEVICE},
     [VHOST_VRING_KICK] = {vring_kick, VHOST_USER_F_INBAND},
     [VHOST_SET_STATUS] = {set_status, VHOST_USER_F_STATUS},
@@ -419,14 +454,14 @@ static int call_handler(struct vhost_user *server, const struct vhost_message *m
 
 static int send_reply(struct vhost_user *server, uint32_t request, const struct reply *reply)
 {
-    int result = vhost_send(server->fd, request, VHOST_REPLY, &reply->number, reply->size);
+    int result = vhost_send_fd(server->fd, request, VHOST_REPLY, &reply->number, reply->size, reply->fd);
     return result == -EAGAIN ? refuse(server, -EPROTO, "replies are not read") : result;
 }
 
 /* For a request without a reply of its own: acknowledges it, if that is wanted. */
 static int acknowledge(struct vhost_user *server, const struct vhost_header *header, int result)
 {
-    struct reply reply;
+    struct reply reply = REPLY_NONE;
     bool is_wanted = (header->flags & VHOST_NEED_REPLY) != 0;
     /* The request that agrees on acknowledgements may be the first to want one. */
     if (is_wanted && !vhost_has_protocol(server, VHOST_USER_F_REPLY_ACK))
@@ -442,9 +477,12 @@ static int acknowledge(struct vhost_user *server, const struct vhost_header *hea
 int vhost_handle_request(struct vhost_user *server)
 {
     const struct vhost_message *message = &server->receiver.message;
-    struct reply reply = {0};
+    struct reply reply = REPLY_NONE;
     int result = call_handler(server, message, &reply);
     if (!vhost_has_reply(message->header.request))
         return acknowledge(server, &message->header, result);
-    return result < 0 ? result : send_reply(server, message->header.request, &reply);
+    if (result == 0)
+        result = send_reply(server, message->header.request, &reply);
+    fd_close(reply.fd);
+    return result;
 }

@@ -15,8 +15,9 @@
  * RESET_DEVICE, by status 0, at the connection's end, and by SET_FEATURES while no ring runs: user-mode Linux sends
  * nothing else when a driver is unbound and bound again.
  *
- * A ring that is taken up again begins at its used index, which is what GET_VRING_BASE says. Devices finish in order
- * (virtio/device.h, queue_paused), so no request is lost or served twice.
+ * A ring that is taken up again begins at its used index, which is what GET_VRING_BASE says. Devices finish in order,
+ * or all that they have (virtio/device.h, queue_paused), so no request is lost or served twice. Where a front end keeps
+ * what was in flight, that decides (vhost_inflight.c): rings begin with it.
  *
  * Invariants: (1) a ring that has its place has it in the current memory. (2) between two messages a ring runs exactly
  * if can_run says so. (3) memory is unmapped only when no ring runs in it.
@@ -24,6 +25,8 @@
  * Trust: everything a ring is made of comes from a hostile front end, and was checked by vhost_ring_layout.
  */
 #include "virtio/vhost_server.h"
+
+#include "virtio/inflight.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -78,6 +81,7 @@ int vhost_ring_layout(const struct vhost_user *server, const struct vhost_memory
         .next_available = ring->base,
         .has_event_index = (server->features & VIRTIO_F_EVENT_IDX) != 0,
         .has_indirect = (server->features & VIRTIO_F_INDIRECT_DESC) != 0,
+        .inflight = vhost_inflight_region(&server->inflight, index_of(server, ring), ring->entries),
     };
     int result = vhost_memory_translate(memory, place->descriptors, &layout.descriptors);
     if (result == 0)
@@ -95,8 +99,13 @@ int vhost_ring_layout(const struct vhost_user *server, const struct vhost_memory
 
 static void pause_ring(struct vhost_user *server, struct vhost_ring *ring)
 {
-    ring->base = virtio_device_pause_queue(server->device, index_of(server, ring));
+    unsigned index = index_of(server, ring);
+    uint8_t *inflight = vhost_inflight_region(&server->inflight, index, ring->entries);
+    ring->base = virtio_device_pause_queue(server->device, index);
     ring->is_running = false;
+    /* The device has pushed all it had, and where the driver broke the ring, nobody waits for it. */
+    if (inflight != NULL)
+        inflight_forget(inflight, ring->entries);
 }
 
 static void start_ring(struct vhost_user *server, struct vhost_ring *ring)

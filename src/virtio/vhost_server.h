@@ -4,6 +4,7 @@
 #define VIRTIO_VHOST_SERVER_H
 
 #include "virtio/vhost_channel.h"
+#include "virtio/vhost_inflight.h"
 #include "virtio/vhost_memory.h"
 #include "virtio/vhost_message.h"
 #include "virtio/vhost_signal.h"
@@ -55,6 +56,7 @@ struct vhost_user {
     bool was_config_read; /* by the front end, which may keep it */
     uint8_t status;       /* without NEEDS_RESET */
     struct vhost_memory memory;
+    struct vhost_inflight inflight;
     struct vhost_channel channel;
     unsigned ring_count;
     struct vhost_ring rings[];
@@ -83,7 +85,7 @@ void vhost_ring_stop(struct vhost_user *server, struct vhost_ring *ring);
 int vhost_rings_move(struct vhost_user *server, const struct vhost_memory *memory);
 
 /* The device lets go of everything and begins anew with the next ring that runs; the second one forgets the rings and
- * the status, too, but for the rings' signals. */
+ * the status, too, but for the rings' signals. What was in flight stays noted as that. */
 void vhost_reset_device(struct vhost_user *server);
 void vhost_reset(struct vhost_user *server);
 

@@ -11,16 +11,17 @@
  *     kicks ──> device ──> vhost_signal.c, vhost_channel.c: calls                    vhost_rings.c, vhost_memory.c
  *
  * Rings start and stop by themselves when the last thing they need comes or the first one goes (vhost_rings.c). A ring
- * that goes on does so at its used index, and devices finish in order, so INFLIGHT_SHMFD would have nothing to tell;
- * QEMU, too, goes by the used index when a back end was killed and comes back. Not offered either: LOG_SHMFD, which
- * moves guests between hosts, and CONFIGURE_MEM_SLOTS.
+ * that goes on does so at its used index, which is all that has to be known of devices that finish in order; QEMU, too,
+ * goes by it when a back end was killed and comes back. For those that do not, INFLIGHT_SHMFD says what was in flight
+ * (vhost_inflight.c); not on a machine's own server, which accepts one file only, and lives and dies with its peer. Not
+ * offered: LOG_SHMFD, which moves guests between hosts, and CONFIGURE_MEM_SLOTS.
  *
  * The listener is watched edge-triggered: a socket that does not listen yet reports a hang-up all the time, and only
  * its first connection is news. While a connection lives, others wait in the backlog.
  *
  * Invariants: (1) all but the lock, what it guards and `is_abandoned` is touched on the device's thread only. (2) after
  * disconnect no descriptor, mapping or setting of the peer is left. (3) what the peer can make us hold is bounded: a
- * connection, a channel, three descriptors a ring, VHOST_MOST_REGIONS mappings. (4) nothing here waits for the peer,
+ * connection, a channel, three descriptors a ring, VHOST_MOST_REGIONS mappings and one. (4) nothing waits for the peer,
  * but for what vhost_signal.c says of eventfds.
  *
  * Trust: the peer is hostile. It can cut its memory file while we use it, which kills us by SIGBUS, and back it by a
@@ -45,7 +46,7 @@
 #define ASSUMED (VHOST_USER_F_REPLY_ACK | VHOST_USER_F_STATUS)
 #define OFFERED                                                                                                        \
     (VHOST_USER_F_MQ | VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ | VHOST_USER_F_CONFIG |                       \
-     VHOST_USER_F_RESET_DEVICE | VHOST_USER_F_INBAND | VHOST_USER_F_STATUS)
+     VHOST_USER_F_INFLIGHT | VHOST_USER_F_RESET_DEVICE | VHOST_USER_F_INBAND | VHOST_USER_F_STATUS)
 
 /* ---- what the device says ---- */
 
@@ -96,6 +97,7 @@ static void forget_connection(struct vhost_user *server)
     vhost_receiver_clear(&server->receiver);
     vhost_channel_close(&server->channel);
     vhost_memory_close(&server->memory);
+    vhost_inflight_close(&server->inflight);
     pthread_mutex_lock(&server->lock);
     server->fd = fd_close(server->fd);
     for (unsigned i = 0; i < server->ring_count; i++) {
@@ -201,6 +203,8 @@ static struct vhost_user *make_server(struct virtio_device *device, const struct
         return NULL;
     server->device = device;
     server->offered = OFFERED & ~options->protocol_without;
+    if (!virtio_device_is_out_of_order(device) || options->accepts_memory != NULL)
+        server->offered &= ~VHOST_USER_F_INFLIGHT;
     if ((server->offered & VHOST_USER_F_REPLY_ACK) == 0 || (server->offered & VHOST_USER_F_BACKEND_REQ) == 0)
         server->offered &= ~VHOST_USER_F_INBAND;
     server->protocol = server->offered & ASSUMED;

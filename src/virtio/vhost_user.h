@@ -10,6 +10,7 @@
 #define VHOST_USER_F_REPLY_ACK (UINT64_C(1) << 3)
 #define VHOST_USER_F_BACKEND_REQ (UINT64_C(1) << 5)
 #define VHOST_USER_F_CONFIG (UINT64_C(1) << 9)
+#define VHOST_USER_F_INFLIGHT (UINT64_C(1) << 12) /* offered only for devices that are out of order */
 #define VHOST_USER_F_RESET_DEVICE (UINT64_C(1) << 13)
 #define VHOST_USER_F_INBAND (UINT64_C(1) << 14) /* offered only with REPLY_ACK and BACKEND_REQ */
 #define VHOST_USER_F_STATUS (UINT64_C(1) << 16)

@@ -2,6 +2,7 @@
 /* A vhost-user front end for tests: see vhost_driver.h. */
 #include "vhost_driver.h"
 
+#include "base/alloc.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -59,6 +60,8 @@ static void serve(void *state, unsigned queue)
         length = virtio_write_spans(chain.writable, chain.writable_count, 0, bytes, length);
         if (!front->holds)
             virtio_push(front->device, queue, chain.head, (uint32_t)length);
+        else if (front->held_count < array_length(front->held))
+            front->held[front->held_count++] = chain.head;
     }
     virtio_call(front->device, queue);
 }
@@ -93,7 +96,7 @@ static void note_out_of_room(void *user, int os_error)
     front->out_of_room = os_error;
 }
 
-static void make_device(struct vhost_driver *front)
+static void make_device(struct vhost_driver *front, bool is_out_of_order)
 {
     static const uint16_t sizes[VHOST_DRIVER_RINGS] = {VHOST_DRIVER_ENTRIES, VHOST_DRIVER_ENTRIES};
     struct virtio_device_options options = {
@@ -104,6 +107,7 @@ static void make_device(struct vhost_driver *front)
         .config_bytes = VHOST_DRIVER_CONFIG_BYTES,
         .writable_offset = 4,
         .writable_bytes = 8,
+        .is_out_of_order = is_out_of_order,
     };
     if (virtio_device_new(&options, &front->device) < 0)
         abort();
@@ -115,7 +119,7 @@ void vhost_driver_begin(struct vhost_driver *front, const struct vhost_driver_op
     *front = (struct vhost_driver){
         .fd = -1, .listen_fd = -1, .channel_fd = -1, .kick_fd = -1, .call_fd = -1, .error_fd = -1};
     driver_init(&front->driver, VHOST_DRIVER_ENTRIES);
-    make_device(front);
+    make_device(front, options->is_out_of_order);
     struct vhost_user_options server_options = {
         .listen_fd = -1,
         .connection_fd = -1,

@@ -29,6 +29,7 @@ struct vhost_driver_options {
     uint64_t protocol_without;
     bool signals_sockets_only;
     bool (*accepts_memory)(void *user, int fd);
+    bool is_out_of_order; /* the device says that it is */
 };
 
 struct vhost_driver {
@@ -43,8 +44,10 @@ struct vhost_driver {
     uint64_t features, protocol;    /* that were agreed on */
 
     /* What the device and the server said. */
-    char order[64]; /* s: start, e: stop, p: a queue was paused */
-    bool holds;     /* the device keeps chains instead of echoing them */
+    char order[64];    /* s: start, e: stop, p: a queue was paused */
+    bool holds;        /* the device keeps chains instead of echoing them */
+    uint16_t held[16]; /* the heads of those that it kept last, in order */
+    unsigned held_count;
     atomic_uint served, connected, disconnected, config_writes;
     atomic_int out_of_room; /* what the server lacked, as errno, or 0 */
 };

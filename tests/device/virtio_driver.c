@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -159,7 +160,15 @@ void virtio_driver_describe(struct virtio_driver *driver, unsigned queue, uint16
         uint32_t length;
         uint16_t flags, next;
     } descriptor = {address, length, flags, next};
-    virtio_driver_put(driver, VIRTIO_DRIVER_DESCRIPTORS(queue) + 16 * (uint64_t)index, &descriptor, sizeof(descriptor));
+    uint64_t halves[2];
+    memcpy(halves, &descriptor, sizeof(halves));
+    /* Of a guest that changes its rings meanwhile the device may look at any descriptor, also at this one. */
+    _Atomic uint64_t *place = memory_span(driver->memory, VIRTIO_DRIVER_DESCRIPTORS(queue) + 16 * (uint64_t)index,
+                                          sizeof(halves));
+    if (place == NULL)
+        abort();
+    atomic_store_explicit(&place[0], halves[0], memory_order_relaxed);
+    atomic_store_explicit(&place[1], halves[1], memory_order_relaxed);
 }
 
 void virtio_driver_offer(struct virtio_driver *driver, unsigned queue, uint16_t head)
