@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The parts of the uml engine that need no guest: the kernel's arguments, its file, its words, and its end. */
+/* The parts of the uml engine that need no guest: the kernel's arguments, its file, its words, its end, and where it
+ * should run. */
 #include "test.h"
 
 #include "base/alloc.h"
@@ -9,6 +10,7 @@
 #include "engine/uml/ending.h"
 #include "engine/uml/kernel.h"
 #include "engine/uml/output.h"
+#include "engine/uml/placement.h"
 #include "host/kernels.h"
 
 #include <elf.h>
@@ -451,4 +453,52 @@ TEST(what_a_guest_says_is_escaped)
     line[sizeof(line) - 1] = '\0';
     struct vial_exit exit = judge(false, 127, true, line, line);
     CHECK(strchr(exit.detail, '\x1b') == NULL && strlen(exit.detail) < sizeof(exit.detail));
+}
+
+/* ---- where it should run ---- */
+
+TEST(the_cpu_of_a_process_is_field_39)
+{
+#define FIELDS_3_TO_38                                                                                                 \
+    " R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35"
+    CHECK_INT(placement_parse_cpu("7 (a) b)" FIELDS_3_TO_38 " 6 0 0\n"), 6);
+    static const char *const wrong[] = {"", "7 (a R 1 2 3", "7 (a) R 1 2 3\n", "7 (a)" FIELDS_3_TO_38,
+                                        "7 (a)" FIELDS_3_TO_38 " 99999 0\n"};
+    for (size_t i = 0; i < array_length(wrong); i++)
+        CHECK_INT(placement_parse_cpu(wrong[i]), -EPROTO);
+}
+
+TEST(the_idle_time_of_cpus_is_read_as_far_as_the_text_goes)
+{
+    static uint64_t idle[CPU_SETSIZE];
+    placement_parse_idle("cpu  1 1 1 1 1 1\ncpu0 1 2 3 40 5 6 7\ncpu2 1 2 3 400 50 6 7\ncpu3 1 2 3 4", idle);
+    CHECK_INT(idle[0], 45);
+    CHECK_INT(idle[2], 450);
+    CHECK(idle[1] == UINT64_MAX && idle[3] == UINT64_MAX && idle[CPU_SETSIZE - 1] == UINT64_MAX);
+    placement_parse_idle("cpu0 1 2 3 40 5 6 7\ncpu99999 1 2 3 4 5 6\nintr 1 2 3\ncpu1 1 2 3 4 5 6\n", idle);
+    CHECK(idle[0] == 45 && idle[1] == UINT64_MAX);
+    placement_parse_idle("", idle);
+    CHECK(idle[0] == UINT64_MAX);
+}
+
+TEST(a_cpu_is_chosen_that_is_allowed_and_idle)
+{
+    static uint64_t before[CPU_SETSIZE], after[CPU_SETSIZE];
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    for (size_t cpu = 0; cpu < 5; cpu++)
+        CPU_SET(cpu, &allowed);
+    memset(before, 0xff, sizeof(before));
+    memset(after, 0xff, sizeof(after));
+    const uint64_t idle[] = {100, 15, 20, 99, 0, 100}; /* our own is the first; the last one is not for us */
+    for (size_t cpu = 0; cpu < array_length(idle); cpu++) {
+        before[cpu] = 1000;
+        after[cpu] = 1000 + idle[cpu];
+    }
+    after[3] = 999; /* it went offline and came back */
+    CHECK_INT(placement_choose(&allowed, 0, before, after, 15), 2);
+    CHECK_INT(placement_choose(&allowed, 0, before, after, 21), -1);
+    CHECK_INT(placement_choose(&allowed, 2, before, after, 15), 0);
+    after[2] = UINT64_MAX;
+    CHECK_INT(placement_choose(&allowed, 0, before, after, 15), 1);
 }

@@ -258,7 +258,7 @@ static void end_by_failed_run(struct vcpu *vcpu, int result)
 {
     const char *remedy = result == -EFAULT
                              ? "the host has no page for the guest's memory: free memory, and see whether "
-                               "the kernel's file was truncated"
+                               "the kernel's file, or one in a DAX window, was truncated"
                          : result == -ENOMEM ? "free memory, or raise this process's memory limits"
                                              : "look at the kernel's log (dmesg | grep -i kvm), and at vial doctor";
     kvm_machine_end(vcpu->machine, VIAL_EXIT_INTERNAL_ERROR, "KVM_RUN of vCPU %u failed: %s; %s", vcpu->index,
@@ -324,7 +324,7 @@ static int start_threads(struct kvm_machine *machine, struct vial_error *err)
         int result = set_signal_mask(vcpu);
         if (result < 0)
             return kvm_fail(err, VIAL_PHASE_START, "KVM_SET_SIGNAL_MASK", result);
-        result = thread_start(name, run_thread, vcpu, &vcpu->thread);
+        result = thread_start_as(THREAD_VCPU, name, run_thread, vcpu, &vcpu->thread);
         if (result < 0)
             return kvm_fail(err, VIAL_PHASE_START, "the start of a vCPU's thread", result);
         machine->threads++;

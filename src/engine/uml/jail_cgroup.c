@@ -35,8 +35,9 @@
 #include <unistd.h>
 
 struct jail_cgroup {
-    int parent_fd; /* owned: the folder that the group is in */
-    int fd;        /* owned: its own, locked */
+    int parent_fd;          /* owned: the folder that the group is in */
+    int fd;                 /* owned: its own, locked */
+    int kill_fd, events_fd; /* owned: files in it, open because whoever ends it may open none any more; or -1 */
     char name[48];
 };
 
@@ -158,6 +159,25 @@ static int make_locked(struct jail_cgroup *cgroup)
     return result;
 }
 
+/* Whether groups below this one get both controllers. Without, nothing is made: there would be nothing to bound, and
+ * for a moment a folder that a kill leaves. */
+static bool hands_down(int parent_fd)
+{
+    char text[256];
+    bool has_memory = false, has_pids = false;
+    auto_close int fd = openat(parent_fd, "cgroup.subtree_control", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (got < 0)
+        return false;
+    text[got] = '\0';
+    char *rest = text;
+    for (const char *word; (word = strsep(&rest, " \n")) != NULL;) {
+        has_memory = has_memory || strcmp(word, "memory") == 0;
+        has_pids = has_pids || strcmp(word, "pids") == 0;
+    }
+    return has_memory && has_pids;
+}
+
 static int make_below(struct jail_cgroup *cgroup, const char *parent, uint64_t memory_bytes)
 {
     enum { most_attempts = 16 };
@@ -165,15 +185,29 @@ static int make_below(struct jail_cgroup *cgroup, const char *parent, uint64_t m
     if (cgroup->parent_fd < 0)
         return -errno;
     sweep(cgroup->parent_fd);
-    write_file(cgroup->parent_fd, "cgroup.subtree_control", "+memory +pids"); /* or they are there already, or not */
+    int asked = write_file(cgroup->parent_fd, "cgroup.subtree_control", "+memory +pids");
+    if (!hands_down(cgroup->parent_fd)) /* where others have asked for them, a refusal does not matter */
+        return asked == -EACCES || asked == -EPERM || asked == -EROFS ? asked : -ENOENT;
     int result = make_locked(cgroup);
     for (int i = 1; i < most_attempts && (result == -ENOENT || result == -EWOULDBLOCK); i++)
         result = make_locked(cgroup); /* another start has swept it away */
     if (result == 0)
         result = bound(cgroup->fd, memory_bytes);
-    if (result < 0)
+    if (result < 0) {
         unlinkat(cgroup->parent_fd, cgroup->name, AT_REMOVEDIR);
-    return result;
+        return result;
+    }
+    cgroup->kill_fd = openat(cgroup->fd, "cgroup.kill", O_WRONLY | O_CLOEXEC); /* Linux 5.14 */
+    cgroup->events_fd = openat(cgroup->fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    return 0;
+}
+
+static void close_all(struct jail_cgroup *cgroup)
+{
+    cgroup->kill_fd = fd_close(cgroup->kill_fd);
+    cgroup->events_fd = fd_close(cgroup->events_fd);
+    cgroup->fd = fd_close(cgroup->fd);
+    cgroup->parent_fd = fd_close(cgroup->parent_fd);
 }
 
 int jail_cgroup_new(uint64_t memory_bytes, struct jail_cgroup **ret_cgroup)
@@ -182,20 +216,18 @@ int jail_cgroup_new(uint64_t memory_bytes, struct jail_cgroup **ret_cgroup)
     struct jail_cgroup *cgroup = alloc_zero(sizeof(*cgroup));
     if (cgroup == NULL)
         return -ENOMEM;
-    cgroup->parent_fd = cgroup->fd = -1;
+    cgroup->parent_fd = cgroup->fd = cgroup->kill_fd = cgroup->events_fd = -1;
     bool has_parent = false;
     int result = find_own(path, sizeof(path), &has_parent);
     if (result == 0)
         result = make_below(cgroup, path, memory_bytes);
     if (result < 0 && cgroup->parent_fd >= 0 && has_parent) {
-        cgroup->parent_fd = fd_close(cgroup->parent_fd);
-        cgroup->fd = fd_close(cgroup->fd);
+        close_all(cgroup);
         snprintf(path + strlen(path), sizeof(path) - strlen(path), "/..");
         result = make_below(cgroup, path, memory_bytes);
     }
     if (result < 0) {
-        fd_close(cgroup->parent_fd);
-        fd_close(cgroup->fd);
+        close_all(cgroup);
         free(cgroup);
         return result == -ENOENT ? -EOPNOTSUPP : result; /* no cgroup v2, or no such controllers in it */
     }
@@ -230,14 +262,13 @@ struct jail_cgroup *jail_cgroup_free(struct jail_cgroup *cgroup)
 {
     if (cgroup == NULL)
         return NULL;
-    auto_close int events_fd = openat(cgroup->fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
-    write_file(cgroup->fd, "cgroup.kill", "1"); /* Linux 5.14; without a PID namespace, some may live */
-    struct pollfd change = {.fd = events_fd, .events = POLLPRI};
-    while (events_fd >= 0 && is_populated(events_fd) && (poll(&change, 1, LIMIT_JAIL_END_MS) > 0 || errno == EINTR))
+    if (cgroup->kill_fd >= 0)
+        (void)fd_write_all(cgroup->kill_fd, "1", 1); /* without a PID namespace, some may live */
+    struct pollfd change = {.fd = cgroup->events_fd, .events = POLLPRI};
+    while (change.fd >= 0 && is_populated(change.fd) && (poll(&change, 1, LIMIT_JAIL_END_MS) > 0 || errno == EINTR))
         ;
     unlinkat(cgroup->parent_fd, cgroup->name, AT_REMOVEDIR);
-    fd_close(cgroup->fd);
-    fd_close(cgroup->parent_fd);
+    close_all(cgroup);
     free(cgroup);
     return NULL;
 }

@@ -19,6 +19,10 @@
  * reach it. It shares the calling thread's thread-local storage, too, errno in it; so it uses none: its system calls
  * are made by the instruction. Its session is its own, so that a signal to our process group does not reach it.
  *
+ * Whoever takes over a thread of ours can write to its stack. So it gives up what it does not need as soon as it has
+ * made the child, which takes everything: all capabilities but the one to kill, and all system calls but six
+ * (filter/guardian.c). Where the host has no filters, the jail is refused or its lack was accepted.
+ *
  * What it cannot help: the host's out-of-memory killer takes all processes that share memory. If that ends us and the
  * guardian at once, and the child has shed its own death signal before, the jail stays, jailed, until somebody ends it.
  *
@@ -34,8 +38,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -67,6 +74,10 @@ struct jail_guardian {
     /* Ours. */
     void *stack; /* owned */
     int pidfd;   /* owned */
+};
+
+static struct sock_filter filter_instructions[] = {
+#include "engine/uml/filter/guardian.h"
 };
 
 /* ---- the guardian's side ---- */
@@ -102,6 +113,21 @@ static inline long make_child(struct jail_guardian *guardian)
                     0);
     guardian->is_in_cgroup = guardian->cgroup_fd >= 0;
     return pid;
+}
+
+/* What it still may is to wait, and to kill: a child with ids of its own, as root. */
+static inline void confine(void)
+{
+    const struct sock_fprog program = {.len = array_length(filter_instructions), .filter = filter_instructions};
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+    call(SYS_capget, (long)&header, (long)data, 0, 0, 0);
+    data[0].permitted = data[0].effective = data[0].effective & CAP_TO_MASK(CAP_KILL);
+    data[1].permitted = data[1].effective = 0;
+    data[0].inheritable = data[1].inheritable = 0;
+    call(SYS_capset, (long)&header, (long)data, 0, 0, 0);
+    call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&program, 0, 0);
 }
 
 /* Until the child has ended, which is then not yet reaped. What else wakes us means that it must end. */
@@ -154,6 +180,7 @@ __attribute__((no_sanitize("address", "undefined"))) static int guardian_run(voi
         return 0;
     }
     guardian->child = (pid_t)pid;
+    confine();
     call(SYS_write, guardian->plan->own_end, (long)&made, sizeof(made), 0, 0);
     siginfo_t end;
     wait_for_end_of_child(guardian, &end);

@@ -33,6 +33,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "engine/uml/kernel.h"
+#include "engine/uml/placement.h"
 #include "virtio/device.h"
 #include "virtio/vhost_user.h"
 
@@ -262,7 +263,8 @@ int uml_machine_new(const struct uml_options *options, struct uml_machine **ret_
     machine->user = options->user;
     machine->kernel_fd = options->kernel_fd;
     machine->memory_bytes = options->memory_bytes;
-    machine->input_fd = machine->output.fd = machine->error.fd = -1;
+    machine->is_placed = options->vcpus == 1;
+    machine->end_fd = machine->input_fd = machine->output.fd = machine->error.fd = -1;
     machine->child_fds[0] = machine->child_fds[1] = machine->child_fds[2] = -1;
     machine->walls_text = (struct buffer)BUFFER_INIT(LIMIT_UML_WALLS_BYTES);
     pthread_mutex_init(&machine->control_lock, NULL);
@@ -284,9 +286,11 @@ struct uml_machine *uml_machine_free(struct uml_machine *machine)
     uml_machine_join(machine);
     uml_machine_free_servers(machine);
     jail_free(machine->jail);
+    placement_free(machine->placement);
     loop_free(machine->loop);
     uml_machine_close_child_fds(machine);
     fd_close(machine->input_fd);
+    fd_close(machine->end_fd);
     fd_close(machine->output.fd);
     fd_close(machine->error.fd);
     uml_cmdline_free(&machine->cmdline);

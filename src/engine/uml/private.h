@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+struct placement;
 struct vhost_user;
 
 struct uml_server {               /* the socket side of a device */
@@ -42,9 +43,12 @@ struct uml_machine {
 
     struct loop *loop;               /* owned: the engine's thread's */
     struct uml_output output, error; /* of the child */
+    int end_fd;                      /* owned: an eventfd by which the engine's thread is asked to kill the child */
     int input_fd;                    /* owned: the other end of the child's input, never written */
     int child_fds[3];                /* owned until the child has them: its standard descriptors */
-    struct loop_source *output_source, *error_source, *child_source; /* the loop's */
+    struct loop_source *output_source, *error_source, *child_source, *look_source; /* the loop's */
+    bool is_placed;              /* on one host CPU, if that can be had: it has one itself */
+    struct placement *placement; /* owned; NULL: it runs where the host's scheduler wants it */
 
     atomic_uint_fast64_t start_ns; /* base/clock.h */
     atomic_uint connected;         /* devices */

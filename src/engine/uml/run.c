@@ -10,11 +10,12 @@
  *     start ───────────────────────> jail_start ──────────────────────────> exec
  *           <── the result ───────── loop: log lines <───────────────────── pipes
  *     pause, resume ──────────────────────────────────────────────────────> stop, continue
- *     end: the reason, jail_kill ─────────────────────────────────────────> killed
+ *     end: the reason ─────────────> jail_kill ───────────────────────────> killed
  *                                    pidfd <─────────────────────────────── ended
  *                                    judge, free the jail and the servers, on_end
  *
- * A reason that is asked for before there is a child is kept, and the child is ended as soon as it is there.
+ * A reason that is asked for before there is a child is kept, and the child is ended as soon as it is there. It is the
+ * engine's thread that kills, so that no other needs the right to.
  *
  * When the child has ended, its queues are still in memory that we have mapped, so what the guest sent last is
  * delivered: a server that loses its peer stops its device, and a device that stops serves its queues once more. A
@@ -32,7 +33,7 @@
  *
  * Invariants: (1) on_end is called once for a machine whose start succeeded, without a lock, when no process of it
  * lives and its devices have no transport. (2) the first reason stays. (3) the engine's thread lives longer than the
- * child. (4) the jail is used by one thread at a time, except for jail_kill, for which it must only not be freed.
+ * child. (4) the jail is used by one thread at a time, except for jail_kill, which is the engine's thread's.
  *
  * Trust: how the child ends and what it says comes from a hostile guest; ending.c judges it.
  */
@@ -44,6 +45,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "engine/uml/ending.h"
+#include "engine/uml/placement.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -51,6 +53,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 static void set_state(struct uml_machine *machine, enum uml_state state)
 {
@@ -91,9 +95,23 @@ static void handle_child(void *user, uint32_t what)
     loop_stop(machine->loop);
 }
 
+static void handle_end_request(void *user, uint32_t what)
+{
+    struct uml_machine *machine = user;
+    (void)what;
+    jail_kill(machine->jail);
+}
+
 int uml_machine_watch(struct uml_machine *machine)
 {
+    struct loop_source *end_source;
+    machine->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (machine->end_fd < 0)
+        return -errno;
     int result = loop_new(&machine->loop);
+    if (result == 0)
+        result = loop_add_fd(machine->loop, machine->end_fd, EPOLLIN | EPOLLET, handle_end_request, machine,
+                             &end_source);
     if (result == 0)
         result = loop_add_fd(machine->loop, machine->output.fd, EPOLLIN, handle_stdout, machine,
                              &machine->output_source);
@@ -103,6 +121,13 @@ int uml_machine_watch(struct uml_machine *machine)
 }
 
 /* ---- the end ---- */
+
+static void ask_for_end(struct uml_machine *machine)
+{
+    uint64_t one = 1;
+    ssize_t written = write(machine->end_fd, &one, sizeof(one));
+    (void)written; /* an eventfd that is written once takes a 1 */
+}
 
 void uml_machine_end(struct uml_machine *machine, enum vial_exit_reason reason, const char *format, ...)
 {
@@ -116,7 +141,7 @@ void uml_machine_end(struct uml_machine *machine, enum vial_exit_reason reason, 
         vsnprintf(machine->exit.detail, sizeof(machine->exit.detail), format, arguments);
         va_end(arguments);
         if (machine->state == UML_RUNNING || machine->state == UML_PAUSED)
-            jail_kill(machine->jail);
+            ask_for_end(machine);
     }
     pthread_mutex_unlock(&machine->lock);
 }
@@ -203,6 +228,35 @@ static int start_child(struct uml_machine *machine, struct vial_error *err)
     return result;
 }
 
+static void handle_look(void *user, uint32_t what)
+{
+    struct uml_machine *machine = user;
+    (void)what;
+    loop_set_deadline(machine->look_source, placement_look(machine->placement));
+}
+
+/* A machine that cannot be placed is slower, no more. */
+static void place_child(struct uml_machine *machine)
+{
+    if (!machine->is_placed)
+        return;
+    int result = placement_begin(jail_pid(machine->jail), &machine->placement);
+    if (result == 0 && machine->placement != NULL)
+        result = loop_add_timer(machine->loop, placement_look(machine->placement), handle_look, machine,
+                                &machine->look_source);
+    if (result < 0)
+        log_debug("uml.not_placed", LOG_ERRNO(result));
+}
+
+/* From here on this thread only moves and ends what it has begun. */
+static int enter_kind(struct vial_error *err)
+{
+    int result = thread_enter(THREAD_ENGINE);
+    if (result < 0)
+        error_set_os(err, VIAL_PHASE_START, result, "the engine's thread cannot confine itself");
+    return result;
+}
+
 static void note_walls(struct uml_machine *machine)
 {
     for (int wall = 0; wall < JAIL_WALLS; wall++)
@@ -229,6 +283,10 @@ static void *run_thread(void *user)
 {
     struct uml_machine *machine = user;
     machine->start_result = start_child(machine, &machine->start_error);
+    if (machine->start_result == 0)
+        place_child(machine);
+    if (machine->start_result == 0)
+        machine->start_result = enter_kind(&machine->start_error);
     if (machine->start_result < 0) {
         close_jail(machine);
         return NULL;

@@ -22,26 +22,18 @@
  *
  * Trust: libseccomp, and the headers of the machine that Vial is built on.
  */
+#include "base/filter/write.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/futex.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static const char *const allowed[] = {
     /* The guest's kernel at work: signals, waiting, timers. */
@@ -126,18 +118,16 @@ static const char *const allowed[] = {
     "unlink",
     /* To the devices. There is nothing else to connect to. */
     "connect",
+    NULL,
 };
 
 /* Calls that libc or user-mode Linux tries and does without. */
-static const struct {
-    const char *name;
-    int error;
-} refused[] = {
+static const struct filter_refusal refused[] = {
     {"clone3", ENOSYS}, /* its flags are in memory, where no filter sees them; libc then uses clone */
     {"execve", EPERM},  /* a reboot: the kernel would execute itself again, says so, and ends */
     {"ptrace", EPERM},  /* by which the kernel makes sure of the end of its processes, having killed them */
     {"setsid", EPERM},  /* it leads a session already */
-    {"setrlimit", EPERM},
+    {"setrlimit", EPERM}, {.name = NULL},
 };
 
 enum {
@@ -151,15 +141,7 @@ enum {
     musl_thread = libc_thread | CLONE_DETACHED,
 };
 
-/* Allowed with these arguments only: rows of one name are alternatives. `mask` 0 compares whole arguments. */
-static const struct rule {
-    const char *name;
-    unsigned count;
-    struct {
-        unsigned index;
-        uint64_t mask, value;
-    } arguments[3];
-} rules[] = {
+static const struct filter_rule rules[] = {
     /* Waiting and waking, private or not, by any clock. What else futexes can do (priority inheritance, requeueing) has
      * been a way into the host's kernel before, and user-mode Linux does not use it. It costs a tenth of a call. */
     {"futex", 1, {{1, futex_command, FUTEX_WAIT}}},
@@ -202,96 +184,27 @@ static const struct rule {
     /* "Is this a terminal?", and how large. It is none. */
     {"ioctl", 1, {{1, 0, TCGETS}}},
     {"ioctl", 1, {{1, 0, TIOCGWINSZ}}},
+    {.name = NULL},
 };
 
-__attribute__((noreturn)) static void die(const char *what, int result)
-{
-    fprintf(stderr, "the filter cannot be generated: %s: %s\n", what, strerror(-result));
-    exit(1);
-}
-
-static int number_of(const char *name)
-{
-    int number = seccomp_syscall_resolve_name(name);
-    if (number < 0)
-        die(name, -ENOENT);
-    return number;
-}
-
-static void add_rule(scmp_filter_ctx filter, const struct rule *rule)
-{
-    struct scmp_arg_cmp compare[COUNT(rule->arguments)];
-    for (unsigned i = 0; i < rule->count; i++) {
-        compare[i].arg = rule->arguments[i].index;
-        compare[i].op = rule->arguments[i].mask != 0 ? SCMP_CMP_MASKED_EQ : SCMP_CMP_EQ;
-        compare[i].datum_a = rule->arguments[i].mask != 0 ? rule->arguments[i].mask : rule->arguments[i].value;
-        compare[i].datum_b = rule->arguments[i].value;
-    }
-    int result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number_of(rule->name), rule->count, compare);
-    if (result < 0)
-        die(rule->name, result);
-}
-
-/* EPERM where the argument is this value (SCMP_CMP_EQ) or any other (SCMP_CMP_NE); else allowed. */
-static void refuse_value(scmp_filter_ctx filter, const char *name, unsigned argument, enum scmp_compare refused_if,
-                         uint64_t value)
-{
-    enum scmp_compare allowed_if = refused_if == SCMP_CMP_EQ ? SCMP_CMP_NE : SCMP_CMP_EQ;
-    struct scmp_arg_cmp compare = {.arg = argument, .op = refused_if, .datum_a = value};
-    int result = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), number_of(name), 1, &compare);
-    compare.op = allowed_if;
-    if (result == 0)
-        result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number_of(name), 1, &compare);
-    if (result < 0)
-        die(name, result);
-}
-
-static void add_rules(scmp_filter_ctx filter)
-{
-    int result = 0;
-    for (size_t i = 0; i < COUNT(allowed); i++)
-        if ((result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, number_of(allowed[i]), 0)) < 0)
-            die(allowed[i], result);
-    for (size_t i = 0; i < COUNT(refused); i++)
-        if ((result = seccomp_rule_add(filter, SCMP_ACT_ERRNO((unsigned)refused[i].error), number_of(refused[i].name),
-                                       0)) < 0)
-            die(refused[i].name, result);
-    for (size_t i = 0; i < COUNT(rules); i++)
-        add_rule(filter, &rules[i]);
+static const struct filter_value values[] = {
     /* A panicking kernel aborts itself in a loop until that fails, and then exits with 127 (arch/um, uml_abort). The
      * first process of a PID namespace does not die of its own SIGABRT, so it has to fail. */
-    refuse_value(filter, "kill", 1, SCMP_CMP_EQ, SIGABRT);
+    {"kill", 1, FILTER_REFUSED, SIGABRT},
     /* Limits are asked for, not changed: a lower one for dumps would hand them to the host's handler (core(5)). */
-    refuse_value(filter, "prlimit64", 2, SCMP_CMP_NE, 0);
-}
-
-static void print(scmp_filter_ctx filter)
-{
-    struct sock_filter line;
-    FILE *file = tmpfile();
-    if (file == NULL)
-        die("tmpfile", -errno);
-    int result = seccomp_export_bpf(filter, fileno(file));
-    if (result < 0)
-        die("seccomp_export_bpf", result);
-    rewind(file);
-    while (fread(&line, sizeof(line), 1, file) == 1)
-        printf("{0x%02x, %u, %u, 0x%08x},\n", line.code, line.jt, line.jf, line.k);
-    fclose(file);
-}
+    {"prlimit64", 2, FILTER_ALLOWED, 0},
+    {.name = NULL},
+};
 
 int main(void)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
-    if (filter == NULL)
-        die("seccomp_init", -ENOMEM);
-    int result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP);
-    if (result == 0)
-        result = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree by number, not a list */
-    if (result < 0)
-        die("seccomp_attr_set", result);
-    add_rules(filter);
-    print(filter);
-    seccomp_release(filter);
+    static const struct filter_group jail = {
+        .allowed = allowed,
+        .refused = refused,
+        .rules = rules,
+        .values = values,
+    };
+    const struct filter_group *const groups[] = {&jail, NULL};
+    filter_write(groups);
     return 0;
 }
