@@ -67,6 +67,9 @@ struct vial_fs_caller {
 #define VIAL_FS_SET_ACCESS_NOW (1u << 6)
 #define VIAL_FS_SET_MODIFY_NOW (1u << 7)
 
+/* With a new size or owner: set-user-id and set-group-id bits go. */
+#define VIAL_FS_SET_KILL_IDS (1u << 8)
+
 /* A write must clear set-user-id and set-group-id bits. */
 #define VIAL_FS_WRITE_KILL_IDS (1u << 0)
 
@@ -76,11 +79,15 @@ struct vial_fs_usage {
     uint64_t reserved[2];
 };
 
-/* Takes one directory entry; false when there is no room for more. `next_offset` continues behind it. */
+/* Takes one directory entry; false when there is no room for more: then that entry was not taken. `next_offset`
+ * continues behind it. It may call lookup of the same backend. */
 typedef bool (*vial_fs_entry_sink)(void *sink, const char *name, uint64_t inode, uint32_t type, uint64_t next_offset);
 
 /* Called on several threads at once. lookup and attributes must be there. A `handle` is NULL where the guest names
- * none. */
+ * none. The guest's kernel checks permissions by the attributes that it was told; a backend checks what it wants kept
+ * even from a guest's kernel. Every successful lookup, and everything else that fills in an entry, counts as one lookup
+ * of that node, until forget takes it away. `flags` of open and create are Linux's (O_ACCMODE, O_TRUNC, O_APPEND, …).
+ * "." and ".." are never looked up, and are for read_folder to add or leave out. */
 struct vial_fs_ops {
     size_t size;
     int (*lookup)(void *user, const struct vial_fs_caller *caller, uint64_t parent, const char *name,
@@ -112,10 +119,18 @@ struct vial_fs_ops {
                      uint32_t flags);
     int (*flush)(void *user, uint64_t node, uint64_t handle);
     int (*sync)(void *user, uint64_t node, uint64_t handle, bool data_only);
+    int (*allocate)(void *user, uint64_t node, uint64_t handle, uint32_t mode, uint64_t offset, uint64_t length);
+    int64_t (*seek)(void *user, uint64_t node, uint64_t handle, uint64_t offset, uint32_t whence);
+    ssize_t (*copy)(void *user, uint64_t from_node, uint64_t from_handle, uint64_t from_offset, uint64_t to_node,
+                    uint64_t to_handle, uint64_t to_offset, uint64_t length);
+    /* A descriptor of the file's contents, for the guest's memory to be mapped onto (DAX); the caller closes it. */
+    int (*map)(void *user, const struct vial_fs_caller *caller, uint64_t node, bool for_writing, int *ret_fd);
     int (*close)(void *user, uint64_t node, uint64_t handle);
     int (*open_folder)(void *user, const struct vial_fs_caller *caller, uint64_t node, uint64_t *ret_handle);
     int (*read_folder)(void *user, uint64_t node, uint64_t handle, uint64_t offset, vial_fs_entry_sink add, void *sink);
+    int (*sync_folder)(void *user, uint64_t node, uint64_t handle, bool data_only);
     int (*close_folder)(void *user, uint64_t node, uint64_t handle);
+    int (*sync_all)(void *user);
     int (*usage)(void *user, uint64_t node, struct vial_fs_usage *ret_usage);
     ssize_t (*get_xattr)(void *user, const struct vial_fs_caller *caller, uint64_t node, const char *name, void *value,
                          size_t size);
@@ -129,7 +144,8 @@ struct vial_fs_ops {
 // clang-format off
 #define VIAL_FS_OPS_INIT \
     {sizeof(struct vial_fs_ops), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
+     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+     NULL, NULL, NULL}
 // clang-format on
 
 /* ---- networks ---- */

@@ -127,7 +127,7 @@ struct vial_kernel_options {
     const char *path;      /* NULL: the kernel of `krunfw`, or the project's own */
     const char *initramfs; /* or NULL */
     const char *krunfw;    /* a libkrunfw.so.5 to take the kernel from, or NULL; excludes path */
-    const char *init;      /* NULL: /init.krun with a root, else what the kernel looks for itself */
+    const char *init;      /* NULL: the project's own with a root, else what the kernel looks for itself */
     int32_t format;        /* enum vial_kernel_format, of path */
     uint8_t reserved[4];   /* 0 */
 };
@@ -143,26 +143,104 @@ VIAL_API int vial_vm_config_append_cmdline(struct vial_vm_config *config, const 
 
 /* ---- file systems ---- */
 
+/* How long a guest believes what it was told about files. */
+enum vial_fs_cache {
+    VIAL_FS_CACHE_AUTO = 0,   /* a second; contents until an open finds them changed */
+    VIAL_FS_CACHE_NONE = 1,   /* not at all: others change these files while the guest looks at them */
+    VIAL_FS_CACHE_ALWAYS = 2, /* for ever: nobody else changes them */
+};
+
+/* Which extended attributes pass. */
+enum vial_fs_xattrs {
+    VIAL_FS_XATTRS_USER = 0, /* user.*, and ACLs */
+    VIAL_FS_XATTRS_NONE = 1,
+    VIAL_FS_XATTRS_ALL = 2, /* security.* and trusted.* as well, as far as the host lets this process */
+};
+
 struct vial_fs_options {
     size_t size;
     const char *tag;  /* NULL: /dev/root for the root, else fs<N>, N counting the file systems before it */
     const char *path; /* a folder of the host; NULL with ops */
     const struct vial_fs_ops *ops;
     void *ops_user;
-    uint64_t dax_window_mib; /* 0: no DAX */
+    uint64_t dax_window_mib; /* 0: no DAX; KVM only */
     bool read_only;
+    uint8_t cache;  /* enum vial_fs_cache */
+    uint8_t xattrs; /* enum vial_fs_xattrs */
+    bool has_owner; /* all files appear as the owner's, and belong to this process's user on the host */
+    uint32_t owner_uid, owner_gid;
+    bool only_public;    /* what not every user of the host may read is not there */
+    bool one_device;     /* other file systems of the host, mounted below the folder, are not there */
+    bool throw_away;     /* of the root: the guest writes to a layer of its own, gone with the machine */
+    uint8_t reserved[9]; /* 0 */
+};
+// clang-format off
+#define VIAL_FS_OPTIONS_INIT \
+    {sizeof(struct vial_fs_options), NULL, NULL, NULL, NULL, 0, false, VIAL_FS_CACHE_AUTO, VIAL_FS_XATTRS_USER, false, \
+     0, 0, false, false, false, {0}}
+// clang-format on
+
+/* The root is set once, in one of five ways. A folder: without has_owner its files have the host's owners if this
+ * process may make files in the name of others, else they are root's. */
+VIAL_API int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_options *options,
+                                     struct vial_error *err);
+
+/* A file system on a disk. What mounts it is the project's init, as it does for the roots that follow. */
+struct vial_root_disk_options {
+    size_t size;
+    const char *disk;    /* the id of a disk, or a device of the guest, such as /dev/vda1 */
+    const char *fstype;  /* NULL or "auto": as its content says */
+    const char *options; /* as of mount(8), such as "noatime"; or NULL */
+    bool read_only;      /* it is, too, when the disk is */
     uint8_t reserved[7]; /* 0 */
 };
 // clang-format off
-#define VIAL_FS_OPTIONS_INIT {sizeof(struct vial_fs_options), NULL, NULL, NULL, NULL, 0, false, {0}}
+#define VIAL_ROOT_DISK_OPTIONS_INIT {sizeof(struct vial_root_disk_options), NULL, NULL, NULL, false, {0}}
 // clang-format on
 
-VIAL_API int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_options *options,
-                                     struct vial_error *err);
+VIAL_API int vial_vm_config_set_root_disk(struct vial_vm_config *config, const struct vial_root_disk_options *options,
+                                          struct vial_error *err);
+
+/* Several disks, none of which is written to, merged under a layer that is. */
+struct vial_root_layers_options {
+    size_t size;
+    const char *const *lower; /* disks as above, the topmost first; NULL-terminated */
+    const char *lower_fstype; /* of all of them; NULL or "auto": as their contents say */
+    const char *upper;        /* the disk that is written to; NULL: memory of the guest, gone with the machine */
+    const char *upper_fstype;
+    uint8_t reserved[8]; /* 0 */
+};
+// clang-format off
+#define VIAL_ROOT_LAYERS_OPTIONS_INIT {sizeof(struct vial_root_layers_options), NULL, NULL, NULL, NULL, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_config_set_root_layers(struct vial_vm_config *config,
+                                            const struct vial_root_layers_options *options, struct vial_error *err);
+
+/* Nothing but the init and mount points. */
+VIAL_API int vial_vm_config_set_root_builtin(struct vial_vm_config *config, struct vial_error *err);
+
+/* The host's own programs under a throw-away layer: /bin, /etc, /gnu, /lib*, /nix, /opt, /sbin, /usr and /var, and of
+ * these only what every user of the host may read. docs/CONFIG.md says precisely what that is. */
+struct vial_root_host_options {
+    size_t size;
+    const char *const *hidden; /* absolute paths that are not there either; NULL-terminated, or NULL */
+    uint64_t dax_window_mib;
+    uint8_t reserved[8]; /* 0 */
+};
+// clang-format off
+#define VIAL_ROOT_HOST_OPTIONS_INIT {sizeof(struct vial_root_host_options), NULL, 0, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_config_set_root_host(struct vial_vm_config *config, const struct vial_root_host_options *options,
+                                          struct vial_error *err);
+
+/* A file system that the guest's own init may mount by its tag. */
 VIAL_API int vial_vm_config_add_fs(struct vial_vm_config *config, const struct vial_fs_options *options,
                                    struct vial_error *err);
 
-/* A folder of the host at a path of the guest. */
+/* A folder of the host at a path of the guest. Mount points that are missing exist for the guest only; the host's
+ * folders are never touched for their sake. */
 struct vial_mapped_dir_options {
     size_t size;
     const char *host;
@@ -180,6 +258,38 @@ VIAL_API int vial_vm_config_add_mapped_dir(struct vial_vm_config *config, const 
 /* The same as text, "HOST:GUEST" or "HOST:GUEST:ro". */
 VIAL_API int vial_vm_config_add_mapped_dir_text(struct vial_vm_config *config, const char *text,
                                                 struct vial_error *err);
+
+/* The file system of a disk at a path of the guest. */
+struct vial_mount_options {
+    size_t size;
+    const char *disk;    /* the id of a disk, or a device of the guest */
+    const char *guest;   /* absolute */
+    const char *fstype;  /* NULL or "auto": as its content says */
+    const char *options; /* as of mount(8), or NULL */
+    bool read_only;      /* it is, too, when the disk is */
+    uint8_t reserved[7]; /* 0 */
+};
+// clang-format off
+#define VIAL_MOUNT_OPTIONS_INIT {sizeof(struct vial_mount_options), NULL, NULL, NULL, NULL, false, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_config_add_mount(struct vial_vm_config *config, const struct vial_mount_options *options,
+                                      struct vial_error *err);
+
+/* Memory of the guest at one of its paths. */
+struct vial_tmpfs_options {
+    size_t size;
+    const char *guest;   /* absolute */
+    uint64_t size_mib;   /* 0: up to half of the machine's memory */
+    uint32_t mode;       /* permissions of its top folder */
+    uint8_t reserved[4]; /* 0 */
+};
+// clang-format off
+#define VIAL_TMPFS_OPTIONS_INIT {sizeof(struct vial_tmpfs_options), NULL, 0, 01777, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_config_add_tmpfs(struct vial_vm_config *config, const struct vial_tmpfs_options *options,
+                                      struct vial_error *err);
 
 /* ---- disks ---- */
 
@@ -201,6 +311,13 @@ enum vial_disk_sync {
     VIAL_DISK_SYNC_NONE = 2, /* the guest is not offered flushes */
 };
 
+/* An image that another image may name as what lies under it. */
+struct vial_disk_backing {
+    const char *path;    /* as the image names it, or where that leads to from the image's folder */
+    int32_t format;      /* enum vial_disk_format */
+    uint8_t reserved[4]; /* 0 */
+};
+
 struct vial_disk_options {
     size_t size;
     const char *id; /* /dev/disk/by-id/virtio-<id>; NULL: vda … vdz, vdaa … in order of addition */
@@ -209,13 +326,19 @@ struct vial_disk_options {
     int32_t cache;  /* enum vial_disk_cache */
     int32_t sync;   /* enum vial_disk_sync */
     bool read_only;
-    bool direct_io;      /* O_DIRECT */
-    uint8_t reserved[2]; /* 0 */
+    bool direct_io;                          /* O_DIRECT */
+    uint16_t queues;                         /* 0: one for each vCPU, up to 16 */
+    const struct vial_disk_backing *backing; /* no other file is opened */
+    size_t backing_count;
+    uint64_t bytes_per_second; /* at most, on average; 0: no limit */
+    uint64_t burst_bytes;      /* at once, after a rest; 0: what a tenth of a second brings */
+    uint64_t operations_per_second, burst_operations;
+    uint8_t reserved[8]; /* 0 */
 };
 // clang-format off
 #define VIAL_DISK_OPTIONS_INIT \
     {sizeof(struct vial_disk_options), NULL, NULL, VIAL_DISK_UNSET, VIAL_DISK_WRITEBACK, VIAL_DISK_SYNC_FULL, false, \
-    false, {0}}
+     false, 0, NULL, 0, 0, 0, 0, 0, {0}}
 // clang-format on
 
 VIAL_API int vial_vm_config_add_disk(struct vial_vm_config *config, const struct vial_disk_options *options,
@@ -386,6 +509,22 @@ struct vial_exec_options {
 
 VIAL_API int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exec_options *options,
                                      struct vial_error *err);
+
+/* An agent in the guest: the project's init mounts what the configuration asks for, says that it has started, and then
+ * serves the host through one stream of frames (docs/PROTOCOL.md) until the host sends SHUTDOWN there or closes it.
+ * Then the machine ends, completed. The console stays where the configuration has it. Not together with exec. */
+struct vial_agent_options {
+    size_t size;
+    const char *hostname; /* of the guest, at most 64 characters, or NULL for "vial" */
+    int32_t fd;           /* a connected stream socket, which is duplicated */
+    uint8_t reserved[4];  /* 0 */
+};
+// clang-format off
+#define VIAL_AGENT_OPTIONS_INIT {sizeof(struct vial_agent_options), NULL, -1, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_config_set_agent(struct vial_vm_config *config, const struct vial_agent_options *options,
+                                      struct vial_error *err);
 
 /* A resource limit of the guest's process, "NAME=SOFT:HARD": the name as in prlimit(1) ("NOFILE", "RLIMIT_NOFILE",
  * "nofile") or Linux's number, the values numbers or "unlimited". */

@@ -47,6 +47,7 @@ int check_cmdline_text(const char *text, const char *field, struct vial_error *e
 /* The sections, in the files of their names. */
 int check_file_systems(const struct vial_vm_config *config, struct vial_error *err);
 int check_disks(const struct vial_vm_config *config, struct vial_error *err);
+int check_mounts(const struct vial_vm_config *config, struct vial_error *err); /* and the root; after the two before */
 int check_networks(const struct vial_vm_config *config, struct vial_error *err);
 int check_vsock_ports(const struct vial_vm_config *config, struct vial_error *err);
 int check_console(const struct vial_vm_config *config, struct vial_error *err);

@@ -315,7 +315,7 @@ static int check_console_output(const char *path, struct vial_error *err)
         return result;
     if (stat(path, &status) < 0)
         return check_parent(path, field, err);
-    if (!S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode))
+    if (!S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode) && !S_ISFIFO(status.st_mode))
         return refuse(err, VIAL_ERROR_WRONG_KIND, field, path, remedy, "%s is not a file that output can go to",
                       error_short(path).text);
     return check_access(path, W_OK, field, err);

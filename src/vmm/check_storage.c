@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Checking what a machine stores on: its root, mounts, mapped folders and disks.
+/* Checking what a machine stores on: its file systems and disks. Its root and mounts are in check_mounts.c.
  *
  * Invariants: as in check.c.
  *
@@ -7,13 +7,27 @@
  */
 #include "vmm/check.h"
 
-#include "base/path.h"
+#include "device/blk/blk.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 /* ---- file systems ---- */
+
+static int check_policies(const struct fs_config *fs, const char *name, struct vial_error *err)
+{
+    if (fs->cache > VIAL_FS_CACHE_ALWAYS)
+        return refuse_number(err, VIAL_ERROR_INVALID, place_of("%s.cache", name).text, fs->cache,
+                             "use auto, none or always", "it is not a cache policy");
+    if (fs->xattrs > VIAL_FS_XATTRS_ALL)
+        return refuse_number(err, VIAL_ERROR_INVALID, place_of("%s.xattrs", name).text, fs->xattrs,
+                             "use user, none or all", "it is not a policy for extended attributes");
+    if (fs->has_owner && (fs->owner_uid == UINT32_MAX || fs->owner_gid == UINT32_MAX))
+        return refuse_number(err, VIAL_ERROR_OUT_OF_RANGE, place_of("%s.owner", name).text, UINT32_MAX,
+                             "give numbers up to 4294967294", "4294967295 stands for nobody");
+    return 0;
+}
 
 static int check_fs(const struct fs_config *fs, const char *name, struct vial_error *err)
 {
@@ -31,6 +45,9 @@ static int check_fs(const struct fs_config *fs, const char *name, struct vial_er
     if (fs->dax_window_mib % 2 != 0)
         return refuse_number(err, VIAL_ERROR_INVALID, place_of("%s.dax_window_mib", name).text, fs->dax_window_mib,
                              "give a multiple of 2", "the DAX window is not a whole number of 2 MiB pages");
+    result = check_policies(fs, name, err);
+    if (result < 0)
+        return result;
     if (!fs->is_custom)
         return check_folder(fs->path, place_of("%s.path", name).text, err);
     if (fs->path != NULL)
@@ -45,7 +62,7 @@ static int check_fs(const struct fs_config *fs, const char *name, struct vial_er
 /* The tag of file system `index` among all: the root, the mounts, the mapped folders. */
 static const char *tag_at(const struct vial_vm_config *config, size_t index, struct place *ret_place)
 {
-    if (config->has_root && index-- == 0) {
+    if (config->root_kind != ROOT_NONE && index-- == 0) {
         *ret_place = place_of("root.tag");
         return config->root.tag;
     }
@@ -76,47 +93,22 @@ static int check_tags(const struct vial_vm_config *config, struct vial_error *er
     return 0;
 }
 
-static int check_mapped_dirs(const struct vial_vm_config *config, char **normal, struct vial_error *err)
+static int check_mount_only(const struct fs_config *fs, const char *name, struct vial_error *err)
 {
-    for (size_t i = 0; i < config->mapped_dir_count; i++) {
-        const struct mapped_dir_config *dir = &config->mapped_dirs[i];
-        struct place guest = place_of("mapped_dirs[%zu].guest", i);
-        int result = check_folder(dir->host, place_of("mapped_dirs[%zu].host", i).text, err);
-        if (result == 0)
-            result = check_guest_path(dir->guest, guest.text, &normal[i], err);
-        if (result < 0)
-            return result;
-        if (strcmp(normal[i], "/") == 0)
-            return refuse(err, VIAL_ERROR_CONFLICT, guest.text, dir->guest, "make that folder the root instead",
-                          "a folder mapped at / would hide the root");
-        for (size_t j = 0; j < i; j++) {
-            if (!path_overlaps(normal[i], normal[j]))
-                continue;
-            if (strcmp(normal[i], normal[j]) == 0)
-                return refuse(err, VIAL_ERROR_DUPLICATE, guest.text, dir->guest, "map each folder at a path of its own",
-                              "mapped_dirs[%zu] is mounted at %s already", j, error_short(normal[j]).text);
-            return refuse(err, VIAL_ERROR_CONFLICT, guest.text, dir->guest,
-                          "map the two side by side; one mount would hide a part of the other",
-                          "%s and %s (mapped_dirs[%zu]) lie one inside the other", error_short(normal[i]).text,
-                          error_short(normal[j]).text, j);
-        }
-    }
-    return 0;
+    if (!fs->throw_away)
+        return 0;
+    return refuse(err, VIAL_ERROR_UNSUPPORTED, place_of("%s.throw_away", name).text, "true",
+                  "leave it out, or make it read_only", "only a root has a throw-away layer");
 }
 
 int check_file_systems(const struct vial_vm_config *config, struct vial_error *err)
 {
-    int result = config->has_root ? check_fs(&config->root, "root", err) : 0;
-    for (size_t i = 0; i < config->fs_count && result == 0; i++)
-        result = check_fs(&config->fs[i], place_of("fs[%zu]", i).text, err);
-    if (result == 0 && config->mapped_dir_count > 0) {
-        char **normal = calloc(config->mapped_dir_count, sizeof(normal[0]));
-        if (normal == NULL)
-            return error_no_memory(err, VIAL_PHASE_VALIDATE);
-        result = check_mapped_dirs(config, normal, err);
-        for (size_t i = 0; i < config->mapped_dir_count; i++)
-            free(normal[i]);
-        free(normal);
+    int result = config->root_kind == ROOT_FOLDER ? check_fs(&config->root, "root", err) : 0;
+    for (size_t i = 0; i < config->fs_count && result == 0; i++) {
+        struct place name = place_of("fs[%zu]", i);
+        result = check_fs(&config->fs[i], name.text, err);
+        if (result == 0)
+            result = check_mount_only(&config->fs[i], name.text, err);
     }
     return result == 0 ? check_tags(config, err) : result;
 }
@@ -139,6 +131,38 @@ static int check_disk_id(const struct vial_vm_config *config, size_t index, stru
             return refuse(err, VIAL_ERROR_DUPLICATE, field.text, id,
                           "give each disk an id of its own (vda, vdb … are the defaults in order)",
                           "disks[%zu] has the same id", j);
+    return 0;
+}
+
+/* What the images may stand on. They are opened by whoever reads the image, and only asked for here. */
+static int check_backing(const struct disk_config *disk, size_t index, struct vial_error *err)
+{
+    for (size_t i = 0; i < disk->backing_count; i++) {
+        const struct backing_config *backing = &disk->backing[i];
+        int result = check_given(backing->path, place_of("disks[%zu].backing[%zu].path", index, i).text,
+                                 "give the path as the image has it", err);
+        if (result < 0)
+            return result;
+        if (backing->format < VIAL_DISK_RAW || backing->format > VIAL_DISK_VMDK)
+            return refuse_number(err, VIAL_ERROR_MISSING, place_of("disks[%zu].backing[%zu].format", index, i).text,
+                                 backing->format, "name the format: raw, qcow2 or vmdk",
+                                 "the format of the image below is not given");
+    }
+    return 0;
+}
+
+static int check_limits(const struct disk_config *disk, size_t index, struct vial_error *err)
+{
+    struct place limits = place_of("disks[%zu].limits", index);
+    if (disk->queues > BLK_MOST_QUEUES)
+        return refuse_number(err, VIAL_ERROR_OUT_OF_RANGE, place_of("disks[%zu].queues", index).text, disk->queues,
+                             "give at most 16, or 0 for one for each vCPU", "a disk has at most 16 queues");
+    if (disk->burst_bytes > 0 && disk->bytes_per_second == 0)
+        return refuse_number(err, VIAL_ERROR_MISSING, limits.text, (int64_t)disk->burst_bytes,
+                             "give bytes_per_second, too", "a burst of bytes means nothing without a limit");
+    if (disk->burst_operations > 0 && disk->operations_per_second == 0)
+        return refuse_number(err, VIAL_ERROR_MISSING, limits.text, (int64_t)disk->burst_operations,
+                             "give operations_per_second, too", "a burst of operations means nothing without a limit");
     return 0;
 }
 
@@ -174,7 +198,10 @@ static int check_disk(const struct vial_vm_config *config, size_t index, struct 
     if (disk->format == VIAL_DISK_VMDK && !disk->read_only)
         return refuse(err, VIAL_ERROR_UNSUPPORTED, place_of("disks[%zu].read_only", index).text, "false",
                       "set read_only, or convert the image to raw or qcow2", "VMDK images can only be read");
-    return check_access(disk->path, disk->read_only ? R_OK : R_OK | W_OK, field.text, err);
+    result = check_access(disk->path, disk->read_only ? R_OK : R_OK | W_OK, field.text, err);
+    if (result == 0)
+        result = check_backing(disk, index, err);
+    return result == 0 ? check_limits(disk, index, err) : result;
 }
 
 /* Two disks on one image corrupt it as soon as one of them writes, by whatever names they reach it. */

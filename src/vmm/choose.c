@@ -2,7 +2,7 @@
 /* Which engine a machine gets, and whether that engine has what its configuration asks for.
  *
  * A configuration may name the engine; else the host decides (host/engine.c). Only then is it known what cannot be had:
- * user-mode Linux has no serial ports, no ACPI, no CPU features to show, and runs no kernel but its own kind.
+ * user-mode Linux has no serial ports, no ACPI, no CPU features to show, no DAX, and runs no kernel but its own kind.
  *
  * Invariants: (1) what an engine cannot do is refused by field, before anything is made, and the refusal says why it is
  * that engine. (2) nothing on the host changes.
@@ -46,10 +46,6 @@ static int refuse_missing(const struct vial_vm_config *config, struct vial_error
 {
     const struct machine_config *machine = &config->machine;
     const struct wish missing[] = {
-        {config->has_root, "root", "a root file system of the host"},
-        {config->fs_count > 0, "fs", "a shared file system"},
-        {config->mapped_dir_count > 0, "mapped_dirs", "a mapped folder"},
-        {config->disk_count > 0, "disks", "a disk"},
         {config->net_count > 0, "net", "a network"},
         {config->port_count > 0, "port_map", "a published port"},
         {config->vsock_port_count > 0, "vsock_ports", "a vsock port"},
@@ -58,10 +54,17 @@ static int refuse_missing(const struct vial_vm_config *config, struct vial_error
     };
     for (size_t i = 0; i < array_length(missing); i++)
         if (missing[i].is_wanted)
-            return refuse(err, VIAL_ERROR_UNSUPPORTED, missing[i].field, "",
-                          "leave it out, and bring an initramfs (kernel.initramfs)", "%s is not in this build yet",
-                          missing[i].what);
+            return refuse(err, VIAL_ERROR_UNSUPPORTED, missing[i].field, "", "leave it out",
+                          "%s is not in this build yet", missing[i].what);
     return 0;
+}
+
+static bool has_window(const struct vial_vm_config *config)
+{
+    bool has_any = false;
+    for (size_t i = 0; i < config->fs_count; i++)
+        has_any |= config->fs[i].dax_window_mib > 0;
+    return has_any;
 }
 
 /* What user-mode Linux has not. */
@@ -76,6 +79,8 @@ static int refuse_for_uml(const struct vial_vm_config *config, const char *reaso
         {config->kernel.format != VIAL_KERNEL_AUTO && config->kernel.format != VIAL_KERNEL_ELF, "kernel.format",
          "no use for a kernel in this format"},
         {config->serial_count > 0, "console.serial", "no serial ports"},
+        {config->root.dax_window_mib > 0, "root.dax_window_mib", "no shared memory for DAX"},
+        {has_window(config), "fs", "no shared memory for a dax_window_mib"},
         {config_most_console_ports(config) > LIMIT_UML_CONSOLE_PORTS, "console.ports",
          "no console with more than 31 ports, those of a program's streams among them"},
     };

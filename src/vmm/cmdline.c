@@ -10,7 +10,9 @@
  *     console=…                      the virtio console, or the first serial port
  *     8250.nr_uarts=N                as many serial ports as there are: each one that is looked for costs exits
  *     swiotlb=noforce                no bounce buffers: virtio devices reach all of memory
- *     VIAL_EXEC=1                    init is to run a program (exec.h)
+ *     root=…, rootfstype=virtiofs    a root of the host's, by its tag; an initramfs's init mounts it itself
+ *     rootflags=dax=always           with a DAX window: the driver would use it only where it is told to
+ *     VIAL_EXEC=1                    init is to mount something, or to run a program (exec.h)
  *     quiet                          a line on a console costs more than most of what it tells; loglevel=7 brings them
  *
  * Invariants: (1) every word passes cmdline.c, which owns length and quoting.
@@ -34,6 +36,15 @@ static void add_pc_words(const struct vial_vm *vm, struct cmdline *line)
         cmdline_add_value(line, "swiotlb", "noforce");
 }
 
+static void add_root(const struct fs_config *root, struct cmdline *line)
+{
+    cmdline_add_value(line, "root", root->tag);
+    cmdline_add_value(line, "rootfstype", "virtiofs");
+    cmdline_add_word(line, root->read_only || root->throw_away ? "ro" : "rw");
+    if (root->dax_window_mib > 0)
+        cmdline_add_value(line, "rootflags", CONFIG_DAX_OPTION);
+}
+
 int vm_cmdline(const struct vial_vm *vm, char **ret_text, struct vial_error *err)
 {
     struct cmdline line = CMDLINE_INIT;
@@ -48,6 +59,8 @@ int vm_cmdline(const struct vial_vm *vm, char **ret_text, struct vial_error *err
         cmdline_add_value(&line, "console", "ttyS0");
     else if (vm->console != NULL)
         cmdline_add_value(&line, "console", "hvc0");
+    if (config->root_kind != ROOT_NONE && kernel->initramfs == NULL)
+        add_root(&config->root, &line);
     if (config_init(config) != NULL)
         cmdline_add_value(&line, kernel->initramfs != NULL ? "rdinit" : "init", config_init(config));
     if (vm->exec != NULL)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Building a configuration: every public call that sets or adds.
+/* Building a configuration: every public call that sets or adds, but for storage (config_storage.c).
  *
  * Each call takes a sized option struct into a local copy that starts from the defaults, builds a new element whole,
  * and only then puts it in place, so a call that fails has changed nothing. What relates one setting to another is
@@ -10,10 +10,8 @@
  *
  * Trust: callers are programs; the strings they pass on may be anybody's.
  */
-#include "vmm/config.h"
+#include "vmm/configure.h"
 
-#include "base/alloc.h"
-#include "base/error.h"
 #include "base/fd.h"
 #include "vmm/parse.h"
 
@@ -35,7 +33,7 @@ static int refuse_unknown_member(struct vial_error *err)
 
 /* Copies the caller's sized struct over our defaults. What the caller's header has beyond ours must be zero. Public
  * structs end without padding (their reserved bytes are named), so a multiple of 8 bytes ends between two members. */
-static int take_sized(void *ours, size_t our_size, const void *theirs, struct vial_error *err)
+int config_take_sized(void *ours, size_t our_size, const void *theirs, struct vial_error *err)
 {
     size_t their_size = 0;
     if (theirs != NULL)
@@ -55,7 +53,7 @@ static int take_sized(void *ours, size_t our_size, const void *theirs, struct vi
 }
 
 /* A configuration that a machine has stays as it is. */
-static int check_free(const struct vial_vm_config *config, struct vial_error *err)
+int config_check_free(const struct vial_vm_config *config, struct vial_error *err)
 {
     if (atomic_load(&config->references) == 1)
         return 0;
@@ -65,16 +63,7 @@ static int check_free(const struct vial_vm_config *config, struct vial_error *er
     return result;
 }
 
-/* The same for a struct with reserved bytes, in which a newer header may have put a member, and for a configuration
- * that may still be changed. */
-#define TAKE_SIZED(config, ours, theirs, err)                                                                          \
-    __extension__({                                                                                                    \
-        int taken = check_free((config), (err));                                                                       \
-        taken = taken < 0 ? taken : take_sized(&(ours), sizeof(ours), (theirs), (err));                                \
-        taken < 0 ? taken : check_reserved((ours).reserved, sizeof((ours).reserved), (err));                           \
-    })
-
-static int check_reserved(const uint8_t *reserved, size_t size, struct vial_error *err)
+int config_check_reserved(const uint8_t *reserved, size_t size, struct vial_error *err)
 {
     for (size_t i = 0; i < size; i++)
         if (reserved[i] != 0)
@@ -83,7 +72,7 @@ static int check_reserved(const uint8_t *reserved, size_t size, struct vial_erro
 }
 
 /* A text that a call cannot do without. */
-static int check_text(const char *text, const char *field, struct vial_error *err)
+int config_check_text(const char *text, const char *field, struct vial_error *err)
 {
     if (text != NULL)
         return 0;
@@ -93,35 +82,29 @@ static int check_text(const char *text, const char *field, struct vial_error *er
     return result;
 }
 
-static int no_memory(struct vial_error *err)
+int config_no_memory(struct vial_error *err)
 {
     return error_no_memory(err, VIAL_PHASE_CONFIGURE);
 }
 
 /* A copy in *slot, or NULL for NULL; false without memory. */
-static bool copy_text(char **slot, const char *text)
+bool config_copy_text(char **slot, const char *text)
 {
     *slot = text != NULL ? alloc_string(text) : NULL;
     return text == NULL || *slot != NULL;
 }
 
-static int grow_failed(int result, const char *field, size_t max_count, struct vial_error *err)
+int config_grow_failed(int result, const char *field, size_t max_count, struct vial_error *err)
 {
     if (result == -ENOMEM)
-        return no_memory(err);
+        return config_no_memory(err);
     result = error_set(err, VIAL_ERROR_TOO_BIG, VIAL_PHASE_CONFIGURE, "there are %zu already, the limit", max_count);
     error_field(err, "%s", field);
     error_remedy(err, "use fewer");
     return result;
 }
 
-/* Room for one more element of an array of the configuration. */
-#define GROW(config, array, count, capacity, max_count, field, err)                                                    \
-    __extension__({                                                                                                    \
-        int grown = alloc_grow((void **)&(config)->array, (config)->count, &(config)->capacity,                        \
-                               sizeof((config)->array[0]), (max_count));                                               \
-        grown < 0 ? grow_failed(grown, field, max_count, err) : 0;                                                     \
-    })
+#define NO_INDEX SIZE_MAX /* of a field that is no array */
 
 /* Our own duplicate of the caller's descriptor, or -1 for a negative one. */
 static int copy_fd(int *slot, int fd, const char *field, size_t index, const char *member, struct vial_error *err)
@@ -136,14 +119,17 @@ static int copy_fd(int *slot, int fd, const char *field, size_t index, const cha
     int result = failure == EBADF
                      ? error_set(err, VIAL_ERROR_WRONG_KIND, VIAL_PHASE_CONFIGURE, "descriptor %d is not open", fd)
                      : error_set_os(err, VIAL_PHASE_CONFIGURE, failure, "cannot duplicate descriptor %d", fd);
-    error_field(err, "%s[%zu].%s", field, index, member);
+    if (index == NO_INDEX)
+        error_field(err, "%s.%s", field, member);
+    else
+        error_field(err, "%s[%zu].%s", field, index, member);
     error_value(err, "%d", fd);
     error_remedy(err, failure == EBADF ? "open it first and keep it open until it was added"
                                        : "raise the limit of open files (ulimit -n)");
     return result;
 }
 
-static int refuse_text(int result, const char *field, size_t index, const char *what, const char *text, const char *why,
+int config_refuse_text(int result, const char *field, size_t index, const char *what, const char *text, const char *why,
                        const char *remedy, struct vial_error *err)
 {
     enum vial_error_code code = result == -ERANGE ? VIAL_ERROR_OUT_OF_RANGE : VIAL_ERROR_SYNTAX;
@@ -156,20 +142,12 @@ static int refuse_text(int result, const char *field, size_t index, const char *
 
 /* ---- life ---- */
 
-static void string_list_free(struct string_list *list)
+void string_list_free(struct string_list *list)
 {
     for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);
     free(list->items);
     *list = (struct string_list){0};
-}
-
-static void fs_release(struct fs_config *fs)
-{
-    if (fs->is_custom && fs->ops.release != NULL)
-        fs->ops.release(fs->ops_user);
-    free(fs->tag);
-    free(fs->path);
 }
 
 static void kernel_free(struct kernel_config *kernel)
@@ -185,10 +163,11 @@ int vial_vm_config_new(struct vial_vm_config **ret_config, struct vial_error *er
     static const struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
     auto_free struct vial_vm_config *config = alloc_zero(sizeof(*config));
     if (config == NULL)
-        return no_memory(err);
+        return config_no_memory(err);
     atomic_init(&config->references, 1);
     config->log_level = -1;
     config->has_implicit_console = true;
+    config->agent_fd = -1;
     int result = vial_vm_config_set_machine(config, &machine, err);
     if (result == 0)
         *ret_config = steal_ptr(config);
@@ -207,19 +186,7 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         return NULL;
     kernel_free(&config->kernel);
     free(config->kernel.cmdline);
-    if (config->has_root)
-        fs_release(&config->root);
-    for (size_t i = 0; i < config->fs_count; i++)
-        fs_release(&config->fs[i]);
-    for (size_t i = 0; i < config->mapped_dir_count; i++) {
-        free(config->mapped_dirs[i].tag);
-        free(config->mapped_dirs[i].host);
-        free(config->mapped_dirs[i].guest);
-    }
-    for (size_t i = 0; i < config->disk_count; i++) {
-        free(config->disks[i].id);
-        free(config->disks[i].path);
-    }
+    config_free_storage(config);
     for (size_t i = 0; i < config->net_count; i++) {
         if (config->net[i].has_ops && config->net[i].ops.release != NULL)
             config->net[i].ops.release(config->net[i].ops_user);
@@ -237,9 +204,6 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         fd_close(port->tty_fd);
         free(port->name);
     }
-    free(config->fs);
-    free(config->mapped_dirs);
-    free(config->disks);
     free(config->net);
     free(config->port_map);
     free(config->vsock_ports);
@@ -250,6 +214,8 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         fd_close(config->serials[i].input_fd);
         fd_close(config->serials[i].output_fd);
     }
+    fd_close(config->agent_fd);
+    free(config->agent_hostname);
     free(config->exec_path);
     free(config->exec_workdir);
     string_list_free(&config->exec_args);
@@ -299,7 +265,7 @@ int vial_vm_config_set_log_level(struct vial_vm_config *config, int level, struc
         error_remedy(err, "use a level from 0 (off) to 5 (trace)");
         return result;
     }
-    int result = check_free(config, err);
+    int result = config_check_free(config, err);
     if (result == 0)
         config->log_level = level;
     return result;
@@ -313,10 +279,10 @@ int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_k
     if (result < 0)
         return result;
     struct kernel_config kernel = {.format = (enum vial_kernel_format)ours.format};
-    if (!copy_text(&kernel.path, ours.path) || !copy_text(&kernel.initramfs, ours.initramfs) ||
-        !copy_text(&kernel.krunfw, ours.krunfw) || !copy_text(&kernel.init, ours.init)) {
+    if (!config_copy_text(&kernel.path, ours.path) || !config_copy_text(&kernel.initramfs, ours.initramfs) ||
+        !config_copy_text(&kernel.krunfw, ours.krunfw) || !config_copy_text(&kernel.init, ours.init)) {
         kernel_free(&kernel);
-        return no_memory(err);
+        return config_no_memory(err);
     }
     kernel.cmdline = config->kernel.cmdline; /* appended to by a call of its own */
     kernel_free(&config->kernel);
@@ -327,9 +293,9 @@ int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_k
 int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *text, struct vial_error *err)
 {
     auto_buffer struct buffer whole = BUFFER_INIT(LIMIT_CMDLINE_USER_BYTES);
-    int given = check_text(text, "kernel.cmdline", err);
+    int given = config_check_text(text, "kernel.cmdline", err);
     if (given == 0)
-        given = check_free(config, err);
+        given = config_check_free(config, err);
     if (given < 0)
         return given;
     if (config->kernel.cmdline != NULL)
@@ -346,142 +312,9 @@ int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *tex
     }
     char *cmdline = buffer_steal(&whole);
     if (cmdline == NULL)
-        return no_memory(err);
+        return config_no_memory(err);
     free(config->kernel.cmdline);
     config->kernel.cmdline = cmdline;
-    return 0;
-}
-
-/* ---- file systems ---- */
-
-/* Builds *fs, whose tag is `tag` unless the options give one. On failure nothing is left to free. */
-static int fs_init(const struct vial_vm_config *config, struct fs_config *fs, const struct vial_fs_options *options,
-                   const char *tag, struct vial_error *err)
-{
-    struct vial_fs_options ours = VIAL_FS_OPTIONS_INIT;
-    *fs = (struct fs_config){0};
-    int result = TAKE_SIZED(config, ours, options, err);
-    if (result == 0 && ours.ops != NULL)
-        result = take_sized(&fs->ops, sizeof(fs->ops), ours.ops, err);
-    if (result < 0)
-        return result;
-    fs->dax_window_mib = ours.dax_window_mib;
-    fs->read_only = ours.read_only;
-    if (!copy_text(&fs->tag, ours.tag != NULL ? ours.tag : tag) || !copy_text(&fs->path, ours.path)) {
-        fs_release(fs);
-        return no_memory(err);
-    }
-    fs->is_custom = ours.ops != NULL;
-    fs->ops_user = ours.ops_user;
-    return 0;
-}
-
-int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_options *options,
-                            struct vial_error *err)
-{
-    if (config->has_root) {
-        int result = error_set(err, VIAL_ERROR_DUPLICATE, VIAL_PHASE_CONFIGURE, "the root is set already");
-        error_field(err, "root");
-        error_remedy(err, "set the root once, and add further file systems as mounts");
-        return result;
-    }
-    int result = fs_init(config, &config->root, options, CONFIG_ROOT_TAG, err);
-    if (result < 0)
-        return result;
-    config->has_root = true;
-    config->fs_total++;
-    return 0;
-}
-
-enum { default_tag_bytes = 24 };
-
-static void format_default_tag(const struct vial_vm_config *config, char tag[default_tag_bytes])
-{
-    snprintf(tag, default_tag_bytes, "fs%zu", config->fs_total);
-}
-
-int vial_vm_config_add_fs(struct vial_vm_config *config, const struct vial_fs_options *options, struct vial_error *err)
-{
-    char tag[default_tag_bytes];
-    format_default_tag(config, tag);
-    int result = GROW(config, fs, fs_count, fs_capacity, LIMIT_DEVICES, "fs", err);
-    if (result == 0)
-        result = fs_init(config, &config->fs[config->fs_count], options, tag, err);
-    if (result < 0)
-        return result;
-    config->fs_count++;
-    config->fs_total++;
-    return 0;
-}
-
-int vial_vm_config_add_mapped_dir(struct vial_vm_config *config, const struct vial_mapped_dir_options *options,
-                                  struct vial_error *err)
-{
-    struct vial_mapped_dir_options ours = VIAL_MAPPED_DIR_OPTIONS_INIT;
-    int result = TAKE_SIZED(config, ours, options, err);
-    if (result == 0)
-        result = GROW(config, mapped_dirs, mapped_dir_count, mapped_dir_capacity, LIMIT_DEVICES, "mapped_dirs", err);
-    if (result < 0)
-        return result;
-    char tag[default_tag_bytes];
-    format_default_tag(config, tag);
-    auto_free char *tag_copy = NULL, *host = NULL, *guest = NULL;
-    if (!copy_text(&tag_copy, tag) || !copy_text(&host, ours.host) || !copy_text(&guest, ours.guest))
-        return no_memory(err);
-    config->mapped_dirs[config->mapped_dir_count++] = (struct mapped_dir_config){
-        .tag = steal_ptr(tag_copy),
-        .host = steal_ptr(host),
-        .guest = steal_ptr(guest),
-        .read_only = ours.read_only,
-    };
-    config->fs_total++;
-    return 0;
-}
-
-int vial_vm_config_add_mapped_dir_text(struct vial_vm_config *config, const char *text, struct vial_error *err)
-{
-    auto_free char *host = NULL, *guest = NULL;
-    const char *why = NULL;
-    struct vial_mapped_dir_options options = VIAL_MAPPED_DIR_OPTIONS_INIT;
-    int result = check_text(text, "mapped_dirs", err);
-    if (result < 0)
-        return result;
-    result = parse_folder_pair(text, &host, &guest, &options.read_only, &why);
-    if (result == -ENOMEM)
-        return no_memory(err);
-    if (result < 0)
-        return refuse_text(result, "mapped_dirs", config->mapped_dir_count, "pair of folders", text, why,
-                           "write HOST:GUEST or HOST:GUEST:ro, such as ./data:/data:ro", err);
-    options.host = host;
-    options.guest = guest;
-    return vial_vm_config_add_mapped_dir(config, &options, err);
-}
-
-/* ---- disks ---- */
-
-int vial_vm_config_add_disk(struct vial_vm_config *config, const struct vial_disk_options *options,
-                            struct vial_error *err)
-{
-    struct vial_disk_options ours = VIAL_DISK_OPTIONS_INIT;
-    int result = TAKE_SIZED(config, ours, options, err);
-    if (result == 0)
-        result = GROW(config, disks, disk_count, disk_capacity, LIMIT_DEVICES, "disks", err);
-    if (result < 0)
-        return result;
-    char name[disk_name_bytes];
-    format_disk_name(config->disk_count, name);
-    auto_free char *id = NULL, *path = NULL;
-    if (!copy_text(&id, ours.id != NULL ? ours.id : name) || !copy_text(&path, ours.path))
-        return no_memory(err);
-    config->disks[config->disk_count++] = (struct disk_config){
-        .id = steal_ptr(id),
-        .path = steal_ptr(path),
-        .format = (enum vial_disk_format)ours.format,
-        .cache = (enum vial_disk_cache)ours.cache,
-        .sync = (enum vial_disk_sync)ours.sync,
-        .read_only = ours.read_only,
-        .direct_io = ours.direct_io,
-    };
     return 0;
 }
 
@@ -514,15 +347,15 @@ int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_
         .ops_user = ours.ops_user,
     };
     if (ours.ops != NULL)
-        result = take_sized(&net.ops, sizeof(net.ops), ours.ops, err);
+        result = config_take_sized(&net.ops, sizeof(net.ops), ours.ops, err);
     if (result == 0 && !ours.has_mac)
         result = make_mac(net.mac, err);
     if (result < 0)
         return result;
     if (ours.has_mac)
         memcpy(net.mac, ours.mac, sizeof(net.mac));
-    if (!copy_text(&net.path, ours.path))
-        return no_memory(err);
+    if (!config_copy_text(&net.path, ours.path))
+        return config_no_memory(err);
     result = copy_fd(&net.fd, ours.fd, "net", config->net_count, "fd", err);
     if (result < 0) {
         free(net.path);
@@ -535,7 +368,7 @@ int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_
 int vial_vm_config_add_port(struct vial_vm_config *config, uint16_t host_port, uint16_t guest_port,
                             struct vial_error *err)
 {
-    int result = check_free(config, err);
+    int result = config_check_free(config, err);
     if (result == 0)
         result = GROW(config, port_map, port_count, port_capacity, LIMIT_PORTS, "port_map", err);
     if (result < 0)
@@ -548,13 +381,13 @@ int vial_vm_config_add_port_text(struct vial_vm_config *config, const char *text
 {
     struct port_config pair;
     const char *why = NULL;
-    int result = check_text(text, "port_map", err);
+    int result = config_check_text(text, "port_map", err);
     if (result < 0)
         return result;
     result = parse_port_pair(text, &pair, &why);
     if (result < 0)
-        return refuse_text(result, "port_map", config->port_count, "pair of ports", text, why,
-                           "write HOST:GUEST with numbers from 1 to 65535, such as 8080:80", err);
+        return config_refuse_text(result, "port_map", config->port_count, "pair of ports", text, why,
+                                  "write HOST:GUEST with numbers from 1 to 65535, such as 8080:80", err);
     return vial_vm_config_add_port(config, pair.host, pair.guest, err);
 }
 
@@ -566,8 +399,8 @@ int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_
     if (result < 0)
         return result;
     char *assigned_ip = NULL;
-    if (!copy_text(&assigned_ip, ours.assigned_ip))
-        return no_memory(err);
+    if (!config_copy_text(&assigned_ip, ours.assigned_ip))
+        return config_no_memory(err);
     free(config->assigned_ip);
     config->assigned_ip = assigned_ip;
     config->local_only = ours.local_only;
@@ -584,8 +417,8 @@ int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vi
     if (result < 0)
         return result;
     struct vsock_port_config port = {.port = ours.port, .listen = ours.listen};
-    if (!copy_text(&port.path, ours.path))
-        return no_memory(err);
+    if (!config_copy_text(&port.path, ours.path))
+        return config_no_memory(err);
     config->vsock_ports[config->vsock_port_count++] = port;
     return 0;
 }
@@ -600,8 +433,8 @@ int vial_vm_config_set_console(struct vial_vm_config *config, const struct vial_
     if (result < 0)
         return result;
     char *output = NULL;
-    if (!copy_text(&output, ours.output))
-        return no_memory(err);
+    if (!config_copy_text(&output, ours.output))
+        return config_no_memory(err);
     free(config->console_output);
     config->console_output = output;
     config->has_implicit_console = ours.implicit;
@@ -628,15 +461,15 @@ int vial_vm_config_add_console_port(struct vial_vm_config *config, const struct 
     auto_close int output_fd = -1;
     auto_close int tty_fd = -1;
     if (ours.ops != NULL)
-        result = take_sized(&port.ops, sizeof(port.ops), ours.ops, err);
+        result = config_take_sized(&port.ops, sizeof(port.ops), ours.ops, err);
     if (result == 0)
         result = copy_fd(&input_fd, ours.input_fd, "console.ports", index, "input_fd", err);
     if (result == 0)
         result = copy_fd(&output_fd, ours.output_fd, "console.ports", index, "output_fd", err);
     if (result == 0)
         result = copy_fd(&tty_fd, ours.tty_fd, "console.ports", index, "tty_fd", err);
-    if (result == 0 && !copy_text(&port.name, ours.name))
-        result = no_memory(err);
+    if (result == 0 && !config_copy_text(&port.name, ours.name))
+        result = config_no_memory(err);
     if (result < 0)
         return result;
     port.input_fd = steal_fd(&input_fd);
@@ -654,7 +487,7 @@ int vial_vm_config_add_serial(struct vial_vm_config *config, const struct vial_s
     if (result < 0)
         return result;
     if (config->serial_count == LIMIT_SERIALS)
-        return grow_failed(-E2BIG, "console.serial", LIMIT_SERIALS, err);
+        return config_grow_failed(-E2BIG, "console.serial", LIMIT_SERIALS, err);
     auto_close int input_fd = -1;
     auto_close int output_fd = -1;
     result = copy_fd(&input_fd, ours.input_fd, "console.serial", config->serial_count, "input_fd", err);
@@ -682,7 +515,7 @@ int vial_vm_config_set_gpu(struct vial_vm_config *config, const struct vial_gpu_
 
 int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_sound, struct vial_error *err)
 {
-    int result = check_free(config, err);
+    int result = config_check_free(config, err);
     if (result == 0)
         config->has_sound = wants_sound;
     return result;
@@ -690,8 +523,8 @@ int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_sound, st
 
 /* ---- exec ---- */
 
-static int string_list_copy(struct string_list *list, const char *const *strings, const char *field,
-                            size_t *total_bytes, struct vial_error *err)
+int string_list_copy(struct string_list *list, const char *const *strings, const char *field, size_t *total_bytes,
+                     struct vial_error *err)
 {
     for (size_t i = 0; strings != NULL && strings[i] != NULL; i++) {
         int result = GROW(list, items, count, capacity, LIMIT_STRINGS, field, err);
@@ -705,8 +538,8 @@ static int string_list_copy(struct string_list *list, const char *const *strings
             error_remedy(err, "put long data into a file or standard input");
             return result;
         }
-        if (!copy_text(&list->items[list->count], strings[i]))
-            return no_memory(err);
+        if (!config_copy_text(&list->items[list->count], strings[i]))
+            return config_no_memory(err);
         list->count++;
     }
     return 0;
@@ -725,8 +558,8 @@ int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exe
     result = string_list_copy(&args, ours.args, "exec.args", &total_bytes, err);
     if (result == 0)
         result = string_list_copy(&env, ours.env, "exec.env", &total_bytes, err);
-    if (result == 0 && (!copy_text(&path, ours.path) || !copy_text(&workdir, ours.workdir)))
-        result = no_memory(err);
+    if (result == 0 && (!config_copy_text(&path, ours.path) || !config_copy_text(&workdir, ours.workdir)))
+        result = config_no_memory(err);
     if (result < 0) {
         string_list_free(&args);
         string_list_free(&env);
@@ -747,18 +580,43 @@ int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exe
     return 0;
 }
 
+int vial_vm_config_set_agent(struct vial_vm_config *config, const struct vial_agent_options *options,
+                             struct vial_error *err)
+{
+    struct vial_agent_options ours = VIAL_AGENT_OPTIONS_INIT;
+    int result = TAKE_SIZED(config, ours, options, err);
+    auto_close int fd = -1;
+    auto_free char *hostname = NULL;
+    if (result == 0 && ours.fd < 0) {
+        result = error_set(err, VIAL_ERROR_MISSING, VIAL_PHASE_CONFIGURE, "the agent has no descriptor");
+        error_field(err, "agent.fd");
+        error_remedy(err, "give one end of a socketpair(2)");
+    }
+    if (result == 0)
+        result = copy_fd(&fd, ours.fd, "agent", NO_INDEX, "fd", err);
+    if (result == 0 && !config_copy_text(&hostname, ours.hostname))
+        result = config_no_memory(err);
+    if (result < 0)
+        return result;
+    fd_close(config->agent_fd);
+    free(config->agent_hostname);
+    config->agent_fd = steal_fd(&fd);
+    config->agent_hostname = steal_ptr(hostname);
+    return 0;
+}
+
 int vial_vm_config_add_rlimit(struct vial_vm_config *config, const char *text, struct vial_error *err)
 {
     struct rlimit_config limit;
     const char *why = NULL;
-    int result = check_text(text, "exec.rlimits", err);
+    int result = config_check_text(text, "exec.rlimits", err);
     if (result < 0)
         return result;
     result = parse_rlimit(text, &limit, &why);
     if (result < 0)
-        return refuse_text(result, "exec.rlimits", config->rlimit_count, "resource limit", text, why,
-                           "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited", err);
-    result = check_free(config, err);
+        return config_refuse_text(result, "exec.rlimits", config->rlimit_count, "resource limit", text, why,
+                                  "write NAME=SOFT:HARD, such as NOFILE=1024:4096 or 7=1024:unlimited", err);
+    result = config_check_free(config, err);
     if (result == 0)
         result = GROW(config, rlimits, rlimit_count, rlimit_capacity, LIMIT_STRINGS, "exec.rlimits", err);
     if (result < 0)
@@ -775,7 +633,7 @@ int vial_vm_config_add_exit_observer(struct vial_vm_config *config, vial_exit_ob
         error_remedy(err, "give a function");
         return result;
     }
-    int result = check_free(config, err);
+    int result = config_check_free(config, err);
     if (result == 0)
         result = GROW(config, observers, observer_count, observer_capacity, LIMIT_OBSERVERS, "exit_observers", err);
     if (result < 0)

@@ -16,6 +16,9 @@
 #define CONFIG_ROOT_TAG "/dev/root"
 #define CONFIG_DEFAULT_INIT "/init.krun"
 
+/* With which a root that has a DAX window is mounted (Documentation/filesystems/dax.rst). */
+#define CONFIG_DAX_OPTION "dax=always"
+
 /* Ports of the console that a program in the guest takes: its streams, and what its init is told. */
 enum { CONFIG_EXEC_PORTS = 4 };
 
@@ -41,10 +44,21 @@ struct kernel_config {
     enum vial_kernel_format format;
 };
 
+enum root_kind {
+    ROOT_NONE, /* the kernel's own: an initramfs */
+    ROOT_FOLDER,
+    ROOT_DISK,
+    ROOT_LAYERS,
+    ROOT_BUILTIN,
+    ROOT_HOST,
+};
+
 struct fs_config {
-    char *tag, *path; /* owned; path is NULL with a custom backend */
+    char *tag, *path; /* owned; path is NULL with a custom backend, and of a root that is no folder */
     uint64_t dax_window_mib;
-    bool read_only, is_custom;
+    bool read_only, is_custom, has_owner, only_public, one_device, throw_away;
+    uint8_t cache, xattrs; /* enum vial_fs_cache and vial_fs_xattrs, or what a caller has put there */
+    uint32_t owner_uid, owner_gid;
     struct vial_fs_ops ops;
     void *ops_user; /* borrowed until ops.release */
 };
@@ -54,12 +68,33 @@ struct mapped_dir_config {
     bool read_only;
 };
 
+/* A disk, and how its file system is mounted. */
+struct mount_config {
+    char *disk, *guest, *fstype, *options; /* owned; NULL when not given; guest is NULL for a root's */
+    bool read_only;
+};
+
+struct tmpfs_config {
+    char *guest; /* owned */
+    uint64_t size_mib;
+    uint32_t mode;
+};
+
+struct backing_config {
+    char *path; /* owned */
+    enum vial_disk_format format;
+};
+
 struct disk_config {
     char *id, *path; /* owned */
     enum vial_disk_format format;
     enum vial_disk_cache cache;
     enum vial_disk_sync sync;
     bool read_only, direct_io;
+    uint16_t queues;
+    uint64_t bytes_per_second, burst_bytes, operations_per_second, burst_operations;
+    struct backing_config *backing; /* owned */
+    size_t backing_count;
 };
 
 struct net_config {
@@ -112,12 +147,21 @@ struct vial_vm_config {
     int log_level; /* enum vial_log_level, or -1: the hook's own */
     struct kernel_config kernel;
 
-    bool has_root;
-    struct fs_config root;
-    struct fs_config *fs; /* owned, as are the other arrays */
+    enum root_kind root_kind;
+    struct fs_config root;         /* what the kernel mounts as its root, unless that is an initramfs */
+    struct mount_config root_disk; /* ROOT_DISK */
+    struct string_list root_lower; /* ROOT_LAYERS, as are the next three: disks, the topmost first */
+    char *root_lower_fstype;       /* owned, or NULL */
+    struct mount_config root_upper;
+    struct string_list root_hidden; /* ROOT_HOST: paths */
+    struct fs_config *fs;           /* owned, as are the other arrays */
     size_t fs_count, fs_capacity;
     struct mapped_dir_config *mapped_dirs;
     size_t mapped_dir_count, mapped_dir_capacity;
+    struct mount_config *mounts;
+    size_t mount_count, mount_capacity;
+    struct tmpfs_config *tmpfs;
+    size_t tmpfs_count, tmpfs_capacity;
     size_t fs_total; /* file systems so far, the root among them: the next default tag */
 
     struct disk_config *disks;
@@ -149,25 +193,43 @@ struct vial_vm_config {
     struct rlimit_config *rlimits;
     size_t rlimit_count, rlimit_capacity;
 
+    int agent_fd;         /* owned: the host's end of the agent's stream, or -1 */
+    char *agent_hostname; /* owned, or NULL */
+
     struct observer_config *observers;
     size_t observer_count, observer_capacity;
 };
+
+/* Whether the project's init is to mount something: a part of the root, or something below it. */
+static inline bool config_has_mounts(const struct vial_vm_config *config)
+{
+    bool makes_root = config->root_kind == ROOT_DISK || config->root_kind == ROOT_LAYERS || config->root.throw_away;
+    bool replaces_initramfs = config->root_kind != ROOT_NONE && config->kernel.initramfs != NULL;
+    return makes_root || replaces_initramfs || config->mapped_dir_count + config->mount_count + config->tmpfs_count > 0;
+}
+
+/* Whether the machine's init is the project's, which we speak with. */
+static inline bool config_asks_init(const struct vial_vm_config *config)
+{
+    return config->exec_path != NULL || config->agent_fd >= 0 || config_has_mounts(config);
+}
 
 /* The first process, or NULL where the kernel is to look for it: in an initramfs. */
 static inline const char *config_init(const struct vial_vm_config *config)
 {
     if (config->kernel.init != NULL)
         return config->kernel.init;
-    return config->has_root ? CONFIG_DEFAULT_INIT : NULL;
+    return config->root_kind != ROOT_NONE && config->kernel.initramfs == NULL ? CONFIG_DEFAULT_INIT : NULL;
 }
 
 /* The ports that the machine's console has at most: the one on standard input and output or in a file, those that were
- * added, and those through which a program is run. */
+ * added, and those through which a program is run or an agent spoken to, or the init is told what to mount. */
 static inline size_t config_most_console_ports(const struct vial_vm_config *config)
 {
     bool has_program = config->exec_path != NULL;
     bool has_main = config->console_output != NULL || (config->has_implicit_console && !has_program);
-    return has_main + config->console_port_count + (has_program ? CONFIG_EXEC_PORTS : 0);
+    size_t init_ports = has_program ? CONFIG_EXEC_PORTS : config_asks_init(config);
+    return has_main + config->console_port_count + init_ports + (config->agent_fd >= 0);
 }
 
 /* Names of the enumerations as the JSON file spells them, in the enumerations' order, NULL at the end. */
@@ -177,6 +239,8 @@ extern const char *const config_kernel_formats[];
 extern const char *const config_disk_formats[]; /* from VIAL_DISK_RAW on */
 extern const char *const config_disk_caches[];
 extern const char *const config_disk_syncs[];
+extern const char *const config_fs_caches[];
+extern const char *const config_fs_xattrs[];
 extern const char *const config_net_kinds[]; /* from VIAL_NET_UNIXGRAM on */
 
 extern const struct config_net_feature {
@@ -186,6 +250,9 @@ extern const struct config_net_feature {
 
 /* For a machine: the configuration stays as it is until the last one lets go (vial_vm_config_free). */
 struct vial_vm_config *config_share(struct vial_vm_config *config);
+
+/* The disk with that id, or NULL. */
+const struct disk_config *config_find_disk(const struct vial_vm_config *config, const char *id);
 
 /* vial_vm_config_validate with the host's capacity given. */
 int config_validate(const struct vial_vm_config *config, const struct host_capacity *host, struct vial_error *err);

@@ -110,13 +110,101 @@ static json_t *dump_kernel(struct dump *dump, const struct vial_vm_config *confi
     return object;
 }
 
-static json_t *dump_fs(struct dump *dump, const struct fs_config *fs)
+static void put_fs(struct dump *dump, json_t *object, const struct fs_config *fs)
 {
-    json_t *object = json_object();
     put(dump, object, "tag", text(fs->tag));
     put_given(dump, object, "path", fs->is_custom ? "custom" : fs->path);
     put(dump, object, "dax_window_mib", number(fs->dax_window_mib));
     put(dump, object, "read_only", json_boolean(fs->read_only));
+    put(dump, object, "cache", choice(config_fs_caches, fs->cache - VIAL_FS_CACHE_AUTO));
+    put(dump, object, "xattrs", choice(config_fs_xattrs, fs->xattrs - VIAL_FS_XATTRS_USER));
+    if (fs->has_owner) {
+        json_t *owner = json_object();
+        put(dump, owner, "uid", number(fs->owner_uid));
+        put(dump, owner, "gid", number(fs->owner_gid));
+        put(dump, object, "owner", owner);
+    }
+    put(dump, object, "only_public", json_boolean(fs->only_public));
+    put(dump, object, "one_device", json_boolean(fs->one_device));
+    put(dump, object, "throw_away", json_boolean(fs->throw_away));
+}
+
+static json_t *dump_fs(struct dump *dump, const struct fs_config *fs)
+{
+    json_t *object = json_object();
+    put_fs(dump, object, fs);
+    return object;
+}
+
+static json_t *dump_strings(struct dump *dump, const struct string_list *list)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < list->count; i++)
+        append(dump, array, text(list->items[i]));
+    return array;
+}
+
+static void put_mount(struct dump *dump, json_t *object, const struct mount_config *mount)
+{
+    put_given(dump, object, "disk", mount->disk);
+    put_given(dump, object, "guest", mount->guest);
+    put(dump, object, "fstype", text(mount->fstype != NULL ? mount->fstype : "auto"));
+    put_given(dump, object, "options", mount->options);
+    put(dump, object, "read_only", json_boolean(mount->read_only));
+}
+
+static void put_layers(struct dump *dump, json_t *object, const struct vial_vm_config *config)
+{
+    const struct mount_config *upper = &config->root_upper;
+    put(dump, object, "layers", dump_strings(dump, &config->root_lower));
+    put(dump, object, "fstype", text(config->root_lower_fstype != NULL ? config->root_lower_fstype : "auto"));
+    put_given(dump, object, "upper", upper->disk);
+    if (upper->disk != NULL || upper->fstype != NULL)
+        put(dump, object, "upper_fstype", text(upper->fstype != NULL ? upper->fstype : "auto"));
+}
+
+static json_t *dump_root(struct dump *dump, const struct vial_vm_config *config)
+{
+    json_t *object = json_object();
+    switch (config->root_kind) {
+    case ROOT_NONE:
+        break;
+    case ROOT_FOLDER:
+        put_fs(dump, object, &config->root);
+        break;
+    case ROOT_DISK:
+        put_mount(dump, object, &config->root_disk);
+        break;
+    case ROOT_LAYERS:
+        put_layers(dump, object, config);
+        break;
+    case ROOT_BUILTIN:
+        put(dump, object, "builtin", json_true());
+        break;
+    case ROOT_HOST:
+        put(dump, object, "host", json_true());
+        put(dump, object, "hidden", dump_strings(dump, &config->root_hidden));
+        put(dump, object, "dax_window_mib", number(config->root.dax_window_mib));
+        break;
+    }
+    return object;
+}
+
+static json_t *dump_mount(struct dump *dump, const struct mount_config *mount)
+{
+    json_t *object = json_object();
+    put_mount(dump, object, mount);
+    return object;
+}
+
+static json_t *dump_tmpfs(struct dump *dump, const struct tmpfs_config *tmpfs)
+{
+    json_t *object = json_object();
+    char mode[16];
+    snprintf(mode, sizeof(mode), "%04o", tmpfs->mode);
+    put_given(dump, object, "guest", tmpfs->guest);
+    put(dump, object, "size_mib", number(tmpfs->size_mib));
+    put(dump, object, "mode", text(mode));
     return object;
 }
 
@@ -126,6 +214,29 @@ static json_t *dump_mapped_dir(struct dump *dump, const struct mapped_dir_config
     put_given(dump, object, "host", dir->host);
     put_given(dump, object, "guest", dir->guest);
     put(dump, object, "read_only", json_boolean(dir->read_only));
+    return object;
+}
+
+static json_t *dump_backing(struct dump *dump, const struct disk_config *disk)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < disk->backing_count; i++) {
+        json_t *object = json_object();
+        put_given(dump, object, "path", disk->backing[i].path);
+        if (disk->backing[i].format != VIAL_DISK_UNSET)
+            put(dump, object, "format", choice(config_disk_formats, (int)disk->backing[i].format - VIAL_DISK_RAW));
+        append(dump, array, object);
+    }
+    return array;
+}
+
+static json_t *dump_limits(struct dump *dump, const struct disk_config *disk)
+{
+    json_t *object = json_object();
+    put(dump, object, "bytes_per_second", number(disk->bytes_per_second));
+    put(dump, object, "burst_bytes", number(disk->burst_bytes));
+    put(dump, object, "operations_per_second", number(disk->operations_per_second));
+    put(dump, object, "burst_operations", number(disk->burst_operations));
     return object;
 }
 
@@ -140,6 +251,9 @@ static json_t *dump_disk(struct dump *dump, const struct disk_config *disk)
     put(dump, object, "cache", choice(config_disk_caches, (int)disk->cache));
     put(dump, object, "direct_io", json_boolean(disk->direct_io));
     put(dump, object, "sync", choice(config_disk_syncs, (int)disk->sync));
+    put(dump, object, "queues", number(disk->queues));
+    put(dump, object, "backing", dump_backing(dump, disk));
+    put(dump, object, "limits", dump_limits(dump, disk));
     return object;
 }
 
@@ -278,10 +392,15 @@ static json_t *dump_exec(struct dump *dump, const struct vial_vm_config *config)
 static void dump_arrays(struct dump *dump, const struct vial_vm_config *config, json_t *document)
 {
     json_t *fs = json_array(), *dirs = json_array(), *disks = json_array(), *net = json_array(), *vsock = json_array();
+    json_t *mounts = json_array(), *tmpfs = json_array();
     for (size_t i = 0; i < config->fs_count; i++)
         append(dump, fs, dump_fs(dump, &config->fs[i]));
     for (size_t i = 0; i < config->mapped_dir_count; i++)
         append(dump, dirs, dump_mapped_dir(dump, &config->mapped_dirs[i]));
+    for (size_t i = 0; i < config->mount_count; i++)
+        append(dump, mounts, dump_mount(dump, &config->mounts[i]));
+    for (size_t i = 0; i < config->tmpfs_count; i++)
+        append(dump, tmpfs, dump_tmpfs(dump, &config->tmpfs[i]));
     for (size_t i = 0; i < config->disk_count; i++)
         append(dump, disks, dump_disk(dump, &config->disks[i]));
     for (size_t i = 0; i < config->net_count; i++)
@@ -290,6 +409,8 @@ static void dump_arrays(struct dump *dump, const struct vial_vm_config *config, 
         append(dump, vsock, dump_vsock_port(dump, &config->vsock_ports[i]));
     put(dump, document, "fs", fs);
     put(dump, document, "mapped_dirs", dirs);
+    put(dump, document, "mounts", mounts);
+    put(dump, document, "tmpfs", tmpfs);
     put(dump, document, "disks", disks);
     put(dump, document, "net", net);
     put(dump, document, "port_map", dump_port_map(dump, config));
@@ -309,8 +430,8 @@ int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, st
     if (config->log_level >= 0)
         put(&dump, document, "log_level", text(log_level_names[config->log_level]));
     put(&dump, document, "kernel", dump_kernel(&dump, config));
-    if (config->has_root)
-        put(&dump, document, "root", dump_fs(&dump, &config->root));
+    if (config->root_kind != ROOT_NONE)
+        put(&dump, document, "root", dump_root(&dump, config));
     dump_arrays(&dump, config, document);
     json_t *tsi = json_object();
     put_given(&dump, tsi, "assigned_ip", config->assigned_ip);

@@ -3,17 +3,17 @@
  *
  * Reading goes through the public calls, so a file can say exactly what a program can say (custom backends and exit
  * observers excepted) and is checked in the same places. Each section has a table that names its keys and the members
- * of the option struct that they set; the struct is read by the table and handed on.
+ * of the option struct that they set; the struct is read by the table and handed on. What a machine stores on is in
+ * config_json_storage.c.
  *
  * Invariants: (1) a key that is not in a table is refused, never skipped. (2) an error names its place in the file.
  *
  * Trust: the document may be hostile; its size is limited by json_parse_file.
  */
-#include "vmm/config.h"
+#include "vmm/config_json.h"
 
 #include "base/alloc.h"
 #include "base/error.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "vmm/parse.h"
 
@@ -26,9 +26,6 @@ const char *const config_acpi[] = {"auto", "on", "off", NULL};
 const char *const config_engines[] = {"auto", "kvm", "uml", NULL};
 const char *const config_kernel_formats[] = {"auto",     "raw",        "elf",     "pe-gz", "image-bz2",
                                              "image-gz", "image-zstd", "bzimage", NULL};
-const char *const config_disk_formats[] = {"raw", "qcow2", "vmdk", NULL};
-const char *const config_disk_caches[] = {"writeback", "unsafe", NULL};
-const char *const config_disk_syncs[] = {"full", "relaxed", "none", NULL};
 const char *const config_net_kinds[] = {"unixgram", "unixstream", "tap", NULL};
 
 const struct config_net_feature config_net_features[] = {
@@ -45,31 +42,6 @@ const struct config_net_feature config_net_features[] = {
 
 /* ---- objects as tables of members ---- */
 
-/* A key of an object, and the member of the option struct that it sets. MEMBER_OTHER is a key that the section reads on
- * its own. A member that is not in the file keeps its default. */
-struct member {
-    const char *key;
-    enum {
-        MEMBER_OTHER,
-        MEMBER_TEXT,
-        MEMBER_BOOL,
-        MEMBER_U32,
-        MEMBER_U64,
-        MEMBER_FD,
-        MEMBER_CHOICE,
-        MEMBER_BYTE_CHOICE, /* the same in a byte */
-    } kind;
-    size_t offset;
-    const char *const *names; /* of a choice */
-    int32_t first;            /* the value of names[0] */
-};
-
-#define MEMBER(type, member, how) .key = #member, .kind = (how), .offset = offsetof(struct type, member)
-#define CHOICE(type, member, words, least) MEMBER(type, member, MEMBER_CHOICE), .names = (words), .first = (least)
-#define BYTE_CHOICE(type, member, words, least)                                                                        \
-    MEMBER(type, member, MEMBER_BYTE_CHOICE), .names = (words), .first = (least)
-#define OTHER(word) .key = (word)
-
 static int read_member(const struct json_cursor *at, const struct member *member, void *target, struct vial_error *err)
 {
     uint64_t number = 0;
@@ -83,6 +55,11 @@ static int read_member(const struct json_cursor *at, const struct member *member
         return json_get_bool(at, target, err);
     case MEMBER_U64:
         return json_get_u64(at, UINT64_MAX, target, err);
+    case MEMBER_U16:
+        result = json_get_u64(at, UINT16_MAX, &number, err);
+        if (result == 0)
+            *(uint16_t *)target = (uint16_t)number;
+        return result;
     case MEMBER_U32:
         result = json_get_u64(at, UINT32_MAX, &number, err);
         if (result == 0)
@@ -107,9 +84,7 @@ static int read_member(const struct json_cursor *at, const struct member *member
     return result;
 }
 
-/* Reads an object by its table into `options`; keys that are not in the table are refused. */
-static int read_object(const struct json_cursor *at, const struct member *members, void *options,
-                       struct vial_error *err)
+int json_read_object(const struct json_cursor *at, const struct member *members, void *options, struct vial_error *err)
 {
     enum { most_members = 16 };
     const char *keys[most_members + 1] = {NULL};
@@ -126,7 +101,7 @@ static int read_object(const struct json_cursor *at, const struct member *member
     return result;
 }
 
-static int refuse_missing(const struct json_cursor *at, const char *key, const char *remedy, struct vial_error *err)
+int json_refuse_missing(const struct json_cursor *at, const char *key, const char *remedy, struct vial_error *err)
 {
     struct json_cursor member = {.value = at->value, .parent = at, .key = key};
     int result = error_set(err, VIAL_ERROR_MISSING, VIAL_PHASE_CONFIGURE, "it is not given");
@@ -136,8 +111,6 @@ static int refuse_missing(const struct json_cursor *at, const char *key, const c
 }
 
 /* ---- sections ---- */
-
-typedef int section_reader(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err);
 
 static int read_machine(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
 {
@@ -162,7 +135,7 @@ static int read_machine(struct vial_vm_config *config, const struct json_cursor 
     static const struct member interval_member = {MEMBER(vial_machine_options, balloon_stats_interval_ms, MEMBER_U32)};
     struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
     struct json_cursor interval;
-    int result = read_object(at, members, &machine, err);
+    int result = json_read_object(at, members, &machine, err);
     if (result == 0 && json_member(at, interval_member.key, &interval)) {
         if (json_is_null(interval.value))
             machine.balloon_stats_interval_ms = 0;
@@ -193,74 +166,13 @@ static int read_kernel(struct vial_vm_config *config, const struct json_cursor *
     struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
     struct json_cursor member;
     const char *cmdline = NULL;
-    int result = read_object(at, members, &kernel, err);
+    int result = json_read_object(at, members, &kernel, err);
     if (result == 0)
         result = vial_vm_config_set_kernel(config, &kernel, err);
     if (result < 0 || !json_member(at, "cmdline", &member))
         return result;
     result = json_get_text(&member, &cmdline, err);
     return result == 0 ? vial_vm_config_append_cmdline(config, cmdline, err) : result;
-}
-
-static int read_fs_options(const struct json_cursor *at, struct vial_fs_options *fs, struct vial_error *err)
-{
-    static const struct member members[] = {
-        {MEMBER(vial_fs_options, tag, MEMBER_TEXT)},
-        {MEMBER(vial_fs_options, path, MEMBER_TEXT)},
-        {MEMBER(vial_fs_options, dax_window_mib, MEMBER_U64)},
-        {MEMBER(vial_fs_options, read_only, MEMBER_BOOL)},
-        {.key = NULL},
-    };
-    return read_object(at, members, fs, err);
-}
-
-static int read_root(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
-    int result = read_fs_options(at, &fs, err);
-    return result == 0 ? vial_vm_config_set_root(config, &fs, err) : result;
-}
-
-static int read_one_fs(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
-    int result = read_fs_options(at, &fs, err);
-    return result == 0 ? vial_vm_config_add_fs(config, &fs, err) : result;
-}
-
-static int read_one_mapped_dir(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    static const struct member members[] = {
-        {MEMBER(vial_mapped_dir_options, host, MEMBER_TEXT)},
-        {MEMBER(vial_mapped_dir_options, guest, MEMBER_TEXT)},
-        {MEMBER(vial_mapped_dir_options, read_only, MEMBER_BOOL)},
-        {.key = NULL},
-    };
-    struct vial_mapped_dir_options dir = VIAL_MAPPED_DIR_OPTIONS_INIT;
-    if (json_is_string(at->value)) {
-        const char *text = NULL;
-        int result = json_get_text(at, &text, err);
-        return result == 0 ? vial_vm_config_add_mapped_dir_text(config, text, err) : result;
-    }
-    int result = read_object(at, members, &dir, err);
-    return result == 0 ? vial_vm_config_add_mapped_dir(config, &dir, err) : result;
-}
-
-static int read_one_disk(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    static const struct member members[] = {
-        {MEMBER(vial_disk_options, id, MEMBER_TEXT)},
-        {MEMBER(vial_disk_options, path, MEMBER_TEXT)},
-        {CHOICE(vial_disk_options, format, config_disk_formats, VIAL_DISK_RAW)},
-        {CHOICE(vial_disk_options, cache, config_disk_caches, VIAL_DISK_WRITEBACK)},
-        {CHOICE(vial_disk_options, sync, config_disk_syncs, VIAL_DISK_SYNC_FULL)},
-        {MEMBER(vial_disk_options, read_only, MEMBER_BOOL)},
-        {MEMBER(vial_disk_options, direct_io, MEMBER_BOOL)},
-        {.key = NULL},
-    };
-    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
-    int result = read_object(at, members, &disk, err);
-    return result == 0 ? vial_vm_config_add_disk(config, &disk, err) : result;
 }
 
 static int read_net_features(const struct json_cursor *at, uint32_t *features, struct vial_error *err)
@@ -309,9 +221,9 @@ static int read_one_net(struct vial_vm_config *config, const struct json_cursor 
     };
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
     struct json_cursor member;
-    int result = read_object(at, members, &net, err);
+    int result = json_read_object(at, members, &net, err);
     if (result == 0 && net.kind == 0)
-        return refuse_missing(at, "kind", "name the kind of network: unixgram, unixstream or tap", err);
+        return json_refuse_missing(at, "kind", "name the kind of network: unixgram, unixstream or tap", err);
     if (result == 0 && json_member(at, "mac", &member))
         result = read_mac(&member, &net, err);
     if (result == 0 && json_member(at, "features", &member))
@@ -334,7 +246,7 @@ static int read_tsi(struct vial_vm_config *config, const struct json_cursor *at,
         {.key = NULL},
     };
     struct vial_tsi_options tsi = VIAL_TSI_OPTIONS_INIT;
-    int result = read_object(at, members, &tsi, err);
+    int result = json_read_object(at, members, &tsi, err);
     return result == 0 ? vial_vm_config_set_tsi(config, &tsi, err) : result;
 }
 
@@ -347,7 +259,7 @@ static int read_one_vsock_port(struct vial_vm_config *config, const struct json_
         {.key = NULL},
     };
     struct vial_vsock_port_options port = VIAL_VSOCK_PORT_OPTIONS_INIT;
-    int result = read_object(at, members, &port, err);
+    int result = json_read_object(at, members, &port, err);
     return result == 0 ? vial_vm_config_add_vsock_port(config, &port, err) : result;
 }
 
@@ -361,7 +273,7 @@ static int read_one_console_port(struct vial_vm_config *config, const struct jso
         {.key = NULL},
     };
     struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
-    int result = read_object(at, members, &port, err);
+    int result = json_read_object(at, members, &port, err);
     if (result < 0)
         return result;
     port.kind = port.tty_fd >= 0 ? VIAL_CONSOLE_PORT_TTY : VIAL_CONSOLE_PORT_INOUT;
@@ -376,13 +288,12 @@ static int read_one_serial(struct vial_vm_config *config, const struct json_curs
         {.key = NULL},
     };
     struct vial_serial_options serial = VIAL_SERIAL_OPTIONS_INIT;
-    int result = read_object(at, members, &serial, err);
+    int result = json_read_object(at, members, &serial, err);
     return result == 0 ? vial_vm_config_add_serial(config, &serial, err) : result;
 }
 
-/* Reads each element of an array with `reader`. */
-static int read_array(struct vial_vm_config *config, const struct json_cursor *at, const char *key, size_t max_count,
-                      section_reader *reader, struct vial_error *err)
+int json_read_array(struct vial_vm_config *config, const struct json_cursor *at, const char *key, size_t max_count,
+                    section_reader *reader, struct vial_error *err)
 {
     struct json_cursor member;
     size_t count = 0;
@@ -404,7 +315,7 @@ static int read_gpu(struct vial_vm_config *config, const struct json_cursor *at,
         {.key = NULL},
     };
     struct vial_gpu_options gpu = VIAL_GPU_OPTIONS_INIT;
-    int result = read_object(at, members, &gpu, err);
+    int result = json_read_object(at, members, &gpu, err);
     return result == 0 ? vial_vm_config_set_gpu(config, &gpu, err) : result;
 }
 
@@ -422,13 +333,13 @@ static int read_console(struct vial_vm_config *config, const struct json_cursor 
     struct vial_console_options console = VIAL_CONSOLE_OPTIONS_INIT;
     struct json_cursor member;
     bool wants_sound = false;
-    int result = read_object(at, members, &console, err);
+    int result = json_read_object(at, members, &console, err);
     if (result == 0)
         result = vial_vm_config_set_console(config, &console, err);
     if (result == 0)
-        result = read_array(config, at, "ports", LIMIT_DEVICES, read_one_console_port, err);
+        result = json_read_array(config, at, "ports", LIMIT_DEVICES, read_one_console_port, err);
     if (result == 0)
-        result = read_array(config, at, "serial", LIMIT_SERIALS, read_one_serial, err);
+        result = json_read_array(config, at, "serial", LIMIT_SERIALS, read_one_serial, err);
     if (result == 0 && json_member(at, "gpu", &member))
         result = read_gpu(config, &member, err);
     if (result == 0 && json_member(at, "sound", &member))
@@ -438,14 +349,7 @@ static int read_console(struct vial_vm_config *config, const struct json_cursor 
 
 /* ---- exec ---- */
 
-/* NULL-terminated; the strings are borrowed from the document or owned by `made`. */
-struct strings {
-    const char **items; /* owned array */
-    char **made;        /* owned array of owned strings, or NULL */
-    size_t count;
-};
-
-static void strings_free(struct strings *strings)
+void json_strings_free(struct json_strings *strings)
 {
     for (size_t i = 0; strings->made != NULL && i < strings->count; i++)
         free(strings->made[i]);
@@ -453,7 +357,7 @@ static void strings_free(struct strings *strings)
     free(strings->items);
 }
 
-static int read_args(const struct json_cursor *at, struct strings *args, struct vial_error *err)
+int json_read_strings(const struct json_cursor *at, struct json_strings *args, struct vial_error *err)
 {
     size_t count = 0;
     int result = json_get_count(at, LIMIT_STRINGS, &count, err);
@@ -478,7 +382,7 @@ static int refuse_env_key(const struct json_cursor *at, struct vial_error *err)
     return result;
 }
 
-static int read_env(const struct json_cursor *at, struct strings *env, struct vial_error *err)
+static int read_env(const struct json_cursor *at, struct json_strings *env, struct vial_error *err)
 {
     if (!json_is_object(at->value)) {
         static const char *const none[] = {NULL};
@@ -530,13 +434,13 @@ static int read_exec(struct vial_vm_config *config, const struct json_cursor *at
         {.key = NULL},
     };
     struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
-    struct strings args = {0}, env = {0};
+    struct json_strings args = {0}, env = {0};
     struct json_cursor member;
-    int result = read_object(at, members, &exec, err);
+    int result = json_read_object(at, members, &exec, err);
     if (result == 0)
-        result = read_array(config, at, "rlimits", LIMIT_RLIMITS, read_one_rlimit, err);
+        result = json_read_array(config, at, "rlimits", LIMIT_RLIMITS, read_one_rlimit, err);
     if (result == 0 && json_member(at, "args", &member))
-        result = read_args(&member, &args, err);
+        result = json_read_strings(&member, &args, err);
     if (result == 0 && json_member(at, "env", &member))
         result = read_env(&member, &env, err);
     exec.args = args.items;
@@ -545,8 +449,8 @@ static int read_exec(struct vial_vm_config *config, const struct json_cursor *at
     exec.has_gid = json_member(at, "gid", &member);
     if (result == 0)
         result = vial_vm_config_set_exec(config, &exec, err);
-    strings_free(&args);
-    strings_free(&env);
+    json_strings_free(&args);
+    json_strings_free(&env);
     return result;
 }
 
@@ -560,10 +464,12 @@ static const struct {
     {"machine", read_machine, 0},
     {"log_level", read_log_level, 0},
     {"kernel", read_kernel, 0},
-    {"root", read_root, 0},
-    {"fs", read_one_fs, LIMIT_DEVICES},
-    {"mapped_dirs", read_one_mapped_dir, LIMIT_DEVICES},
-    {"disks", read_one_disk, LIMIT_DEVICES},
+    {"root", json_read_root, 0},
+    {"fs", json_read_fs, LIMIT_DEVICES},
+    {"mapped_dirs", json_read_mapped_dir, LIMIT_DEVICES},
+    {"mounts", json_read_mount, LIMIT_DEVICES},
+    {"tmpfs", json_read_tmpfs, LIMIT_TMPFS},
+    {"disks", json_read_disk, LIMIT_DEVICES},
     {"net", read_one_net, LIMIT_DEVICES},
     {"port_map", read_one_port, LIMIT_PORTS},
     {"tsi", read_tsi, 0},
@@ -581,7 +487,7 @@ static int read_document(struct vial_vm_config *config, json_t *document, struct
     int result = json_check_object(&root, keys, err);
     for (size_t i = 0; i < array_length(sections) && result == 0; i++) {
         if (sections[i].max_count > 0)
-            result = read_array(config, &root, sections[i].key, sections[i].max_count, sections[i].reader, err);
+            result = json_read_array(config, &root, sections[i].key, sections[i].max_count, sections[i].reader, err);
         else if (json_member(&root, sections[i].key, &member))
             result = sections[i].reader(config, &member, err);
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The virtio devices of a machine, made from its configuration; whichever engine drives them.
+/* The virtio devices of a machine, made from its configuration; whichever engine drives them. Disks and file systems
+ * are in storage.c.
  *
- *     balloon, rng, console, metrics, and what a test has brought ──> vm->devices ──> engine->connect, one by one
+ *     balloon, rng, console, metrics, storage, what a test has brought ──> vm->devices ──> engine->connect, each
  *
  * The order is the guest's order, too: its device numbers follow it.
  *
@@ -24,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 int vm_fail_device(struct vial_error *err, int result, const char *what)
@@ -37,8 +39,7 @@ int vm_fail_device(struct vial_error *err, int result, const char *what)
     return result;
 }
 
-/* Takes the device over, connected or not. */
-static int add_device(struct vial_vm *vm, struct virtio_device *device, struct vial_error *err)
+int vm_add_device(struct vial_vm *vm, struct virtio_device *device, struct vial_error *err)
 {
     if (vm->device_count == array_length(vm->devices)) {
         virtio_device_free(device);
@@ -54,7 +55,7 @@ static int add_rng(struct vial_vm *vm, struct vial_error *err)
 {
     struct virtio_device *device = NULL;
     int result = rng_new(&device);
-    return result < 0 ? vm_fail_device(err, result, "rng") : add_device(vm, device, err);
+    return result < 0 ? vm_fail_device(err, result, "rng") : vm_add_device(vm, device, err);
 }
 
 static int add_balloon(struct vial_vm *vm, struct vial_error *err)
@@ -64,13 +65,13 @@ static int add_balloon(struct vial_vm *vm, struct vial_error *err)
         .stats_interval_ms = vm->config->machine.balloon_stats_interval_ms,
     };
     int result = balloon_new(&options, &vm->balloon);
-    return result < 0 ? vm_fail_device(err, result, "balloon") : add_device(vm, vm->balloon, err);
+    return result < 0 ? vm_fail_device(err, result, "balloon") : vm_add_device(vm, vm->balloon, err);
 }
 
 static int add_metrics(struct vial_vm *vm, struct vial_error *err)
 {
     int result = metrics_new(&vm->metrics);
-    return result < 0 ? vm_fail_device(err, result, "metrics") : add_device(vm, vm->metrics, err);
+    return result < 0 ? vm_fail_device(err, result, "metrics") : vm_add_device(vm, vm->metrics, err);
 }
 
 /* ---- the console ---- */
@@ -89,10 +90,11 @@ static bool is_at_terminal(void)
     return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
 }
 
+/* A pipe without a reader is an error, and not waited for; the console waits for each reader in its own way. */
 static int open_output(struct vial_vm *vm, struct vial_error *err)
 {
     const char *path = vm->config->console_output;
-    vm->output_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+    vm->output_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0600);
     if (vm->output_fd >= 0)
         return 0;
     int result = error_set_os(err, VIAL_PHASE_START, errno, "cannot open %s", error_short(path).text);
@@ -134,24 +136,35 @@ static struct console_port_options configured_port(const struct console_port_con
     };
 }
 
-/* A program that init is to run has the terminal as its own, or three ports for its streams: then the kernel's console
- * is not in its way. */
+/* The guest has nothing left to lose: pulling its plug is quicker than its own way of ending, which takes each device
+ * apart (100 ms for a disk on user-mode Linux). */
+static void end_machine(void *user)
+{
+    struct vial_vm *vm = user;
+    vm->engine->end(vm, VIAL_EXIT_COMPLETED, "the guest has done what it was asked");
+}
+
+/* A program that init is to run has the terminal as its own, or three ports for its streams: then the kernel's
+ * console is not in its way. */
 static int make_exec(struct vial_vm *vm, bool has_terminal, struct vial_error *err)
 {
     static const int none[3] = {-1, -1, -1};
     int result = exec_new(vm->config, has_terminal, &vm->exec, err);
-    if (result == 0)
-        exec_set_streams(vm->exec, vm->config->has_implicit_console ? vm->standard : none);
-    return result;
+    if (result < 0)
+        return result;
+    exec_set_streams(vm->exec, vm->config->has_implicit_console ? vm->standard : none);
+    exec_on_end(vm->exec, end_machine, vm);
+    return 0;
 }
 
 static int add_console(struct vial_vm *vm, struct vial_error *err)
 {
     const struct vial_vm_config *config = vm->config;
-    bool has_exec = config->exec_path != NULL, is_implicit = wants_implicit_console(config);
+    bool has_exec = config_asks_init(config), is_implicit = wants_implicit_console(config);
+    bool has_program = config->exec_path != NULL;
     int result = config->console_output != NULL ? open_output(vm, err) : 0;
     if (result == 0 && has_exec)
-        result = make_exec(vm, is_implicit && is_at_terminal(), err);
+        result = make_exec(vm, has_program && is_implicit && is_at_terminal(), err);
     if (result < 0)
         return result;
     size_t count = 0;
@@ -159,7 +172,7 @@ static int add_console(struct vial_vm *vm, struct vial_error *err)
                                                               sizeof(ports[0]));
     if (ports == NULL)
         return error_no_memory(err, VIAL_PHASE_START);
-    if (vm->output_fd >= 0 || (is_implicit && (!has_exec || is_at_terminal())))
+    if (vm->output_fd >= 0 || (is_implicit && (!has_program || is_at_terminal())))
         ports[count++] = main_port(vm);
     for (size_t i = 0; i < config->console_port_count; i++)
         ports[count++] = configured_port(&config->console_ports[i]);
@@ -169,7 +182,7 @@ static int add_console(struct vial_vm *vm, struct vial_error *err)
         return 0;
     struct console_options options = {.ports = ports, .port_count = (unsigned)count};
     result = console_new(&options, &vm->console);
-    return result < 0 ? vm_fail_device(err, result, "console") : add_device(vm, vm->console, err);
+    return result < 0 ? vm_fail_device(err, result, "console") : vm_add_device(vm, vm->console, err);
 }
 
 int vm_add_devices(struct vial_vm *vm, const struct vm_extra *extras, size_t extra_count, struct vial_error *err)
@@ -182,8 +195,10 @@ int vm_add_devices(struct vial_vm *vm, const struct vm_extra *extras, size_t ext
         result = add_console(vm, err);
     if (result == 0 && machine->metrics)
         result = add_metrics(vm, err);
+    if (result == 0)
+        result = vm_add_storage(vm, err);
     for (; vm->extras_taken < extra_count && result == 0; vm->extras_taken++)
-        result = add_device(vm, extras[vm->extras_taken].device, err);
+        result = vm_add_device(vm, extras[vm->extras_taken].device, err);
     return result;
 }
 
@@ -200,6 +215,8 @@ void vm_close_devices(struct vial_vm *vm)
     for (size_t i = 0; i < vm->device_count; i++) {
         mmio_free(vm->devices[i].mmio);
         virtio_device_free(vm->devices[i].device);
+        if (vm->devices[i].window != NULL)
+            munmap(vm->devices[i].window, vm->devices[i].window_bytes);
     }
     vm->device_count = 0;
     vm->console = vm->balloon = vm->metrics = NULL;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The program that a guest is to run: the host's end of the port "vial.init". (proto/init.h)
+/* What a guest is to mount and to run: the host's end of the port "vial.init". (proto/init.h)
  *
  * The port is a custom one of the console: two functions, called on the console's thread, and an eventfd that is
- * readable while there is something to say. The request is made before the machine begins and given away once, in
+ * readable while there is something to say. What is asked is made before the machine begins and given away once, in
  * pieces of whatever size the guest reads; the memory goes with its last byte. Answers are collected byte by byte and
  * judged as soon as they are whole:
  *
  *     asked ──STARTED──> running ──ENDED──> ended ──┐
- *       └─────FAILED───> failed ────────────────────┴──> GOODBYE is to be said
+ *       └─────FAILED───> failed ────────────────────┴──> the machine may be ended (exec_on_end), or GOODBYE is said
  *       any wrong byte before that ──> confused: whatever comes is taken and forgotten
  *
- * GOODBYE waits until the guest has closed the program's outputs and the console has delivered what they held: the end
+ * That waits until the guest has closed the program's outputs and the console has delivered what they held: the end
  * of a machine gives a slow reader a tenth of a second, and the guest's last 2 MiB may still be in the queue.
  *
  * Invariants: (1) everything but started_ns is touched on the console's thread only, until the console has stopped.
@@ -18,7 +18,7 @@
  * or failure nothing changes any more, whatever the guest says. (4) event_fd is readable exactly while there is
  * something to read.
  *
- * Trust: what is written here comes from a hostile guest. The request is our own, of a validated configuration.
+ * Trust: what is written here comes from a hostile guest. What is asked is our own, of a validated configuration.
  */
 #include "vmm/exec.h"
 
@@ -29,6 +29,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "proto/agent.h"
+#include "vmm/plan.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +51,8 @@ enum exec_state {
 
 struct exec {
     const struct vial_vm_config *config; /* borrowed */
-    bool has_terminal;
+    struct plan plan;                    /* owned: what is mounted first */
+    bool has_program, has_terminal;
     int streams[3]; /* borrowed, or -1 */
     int null_fd;    /* owned: an empty input, or -1 where none is needed */
     int event_fd;   /* owned */
@@ -62,6 +65,8 @@ struct exec {
         bool is_open;      /* the guest may write, or what it wrote is not all delivered */
     } outputs[2];
     bool owes_goodbye;
+    void (*ended)(void *user);
+    void *ended_user;
 
     struct buffer speech; /* what the guest is still to be told, from told_bytes on */
     size_t told_bytes;
@@ -110,15 +115,19 @@ static ssize_t read_speech(void *user, void *bytes, size_t size)
     return (ssize_t)length;
 }
 
-/* The guest may end the machine when its reader has everything: a machine's end waits for no slow reader. */
+/* The machine may end when its reader has everything: a machine's end waits for no slow reader. */
 static void try_goodbye(struct exec *exec)
 {
     for (size_t i = 0; i < array_length(exec->outputs); i++)
         if (exec->outputs[i].is_open)
             return;
-    if (exec->owes_goodbye)
-        say_goodbye(exec);
+    if (!exec->owes_goodbye)
+        return;
     exec->owes_goodbye = false;
+    if (exec->ended != NULL)
+        exec->ended(exec->ended_user);
+    else
+        say_goodbye(exec);
 }
 
 static void note_output(void *user, bool is_open)
@@ -134,7 +143,7 @@ static void note_start(struct exec *exec)
 {
     exec->state = EXEC_RUNNING;
     atomic_store_explicit(&exec->started_ns, clock_now_ns(), memory_order_relaxed);
-    log_info("exec.started", LOG_TEXT("path", exec->config->exec_path));
+    log_info("exec.started", LOG_TEXT("path", exec->has_program ? exec->config->exec_path : "(none)"));
     if (exec->started != NULL)
         exec->started(exec->started_user);
 }
@@ -144,7 +153,8 @@ static void note_end(struct exec *exec, const struct init_answer *answer)
     exec->state = answer->kind == INIT_FAILED ? EXEC_FAILED : EXEC_ENDED;
     exec->end = *answer;
     if (answer->kind == INIT_FAILED)
-        log_info("exec.failed", LOG_TEXT("stage", init_stage_name(answer->stage)), LOG_ERRNO((int)answer->os_error));
+        log_info("exec.failed", LOG_TEXT("stage", init_stage_name(answer->stage)), LOG_ERRNO((int)answer->os_error),
+                 LOG_INT("mount", answer->mount != INIT_NO_MOUNT ? (int64_t)answer->mount : -1));
     else
         log_info("exec.ended", LOG_UINT(answer->was_killed ? "signal" : "code", answer->number));
     exec->owes_goodbye = true;
@@ -220,6 +230,34 @@ static int fail_os(struct vial_error *err, int os_error, const char *what)
     return result;
 }
 
+static int refuse_messages(int result, const char *field, struct vial_error *err)
+{
+    if (result == -ENOMEM)
+        return error_no_memory(err, VIAL_PHASE_START);
+    if (result < 0) { /* validate.c has let something through, or it is too much altogether */
+        error_set(err, result == -E2BIG ? VIAL_ERROR_TOO_BIG : VIAL_ERROR_INVALID, VIAL_PHASE_START,
+                  "the guest's init cannot be asked to do this");
+        error_field(err, "%s", field);
+        error_remedy(err, "use fewer mounts, and shorter paths, options, arguments and variables");
+    }
+    return result;
+}
+
+static int encode_setup(struct exec *exec, struct vial_error *err)
+{
+    int result = plan_make(&exec->plan, exec->config, err);
+    if (result < 0)
+        return result;
+    struct init_setup setup = {
+        .mounts = exec->plan.mounts,
+        .mount_count = exec->plan.count,
+        .has_request = exec->has_program,
+        .wants_agent = !exec->has_program && exec->config->agent_fd >= 0,
+        .hostname = exec->config->agent_hostname,
+    };
+    return refuse_messages(init_encode_setup(&setup, &exec->speech), "mounts", err);
+}
+
 static int encode_request(struct exec *exec, struct vial_error *err)
 {
     const struct vial_vm_config *config = exec->config;
@@ -243,27 +281,22 @@ static int encode_request(struct exec *exec, struct vial_error *err)
             .soft = config->rlimits[i].soft,
             .hard = config->rlimits[i].hard,
         };
-    int result = init_encode_request(&request, &exec->speech);
-    if (result == -ENOMEM)
-        return error_no_memory(err, VIAL_PHASE_START);
-    if (result < 0) { /* validate.c has let something through */
-        error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_START, "the guest's init cannot be asked to run this program");
-        error_field(err, "exec");
-        error_remedy(err, "check path, arguments, environment, ids and limits in exec");
-    }
-    return result;
+    return refuse_messages(init_encode_request(&request, &exec->speech), "exec", err);
 }
 
 static int make_parts(struct exec *exec, struct vial_error *err)
 {
-    int result = encode_request(exec, err);
+    bool has_streams = exec->has_program && !exec->has_terminal;
+    int result = encode_setup(exec, err);
+    if (result == 0 && exec->has_program)
+        result = encode_request(exec, err);
     if (result < 0)
         return result;
     exec->event_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     if (exec->event_fd < 0)
         return fail_os(err, errno, "eventfd failed");
-    exec->null_fd = exec->has_terminal ? -1 : open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (exec->null_fd < 0 && !exec->has_terminal)
+    exec->null_fd = has_streams ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+    if (exec->null_fd < 0 && has_streams)
         return fail_os(err, errno, "cannot open /dev/null");
     return 0;
 }
@@ -275,11 +308,12 @@ int exec_new(const struct vial_vm_config *config, bool has_terminal, struct exec
         return error_no_memory(err, VIAL_PHASE_START);
     *exec = (struct exec){
         .config = config,
+        .has_program = config->exec_path != NULL,
         .has_terminal = has_terminal,
         .streams = {-1, -1, -1},
         .null_fd = -1,
         .event_fd = -1,
-        .speech = BUFFER_INIT(INIT_HEADER_BYTES + LIMIT_EXEC_REQUEST_BYTES),
+        .speech = BUFFER_INIT(2 * INIT_HEADER_BYTES + LIMIT_SETUP_BYTES + LIMIT_EXEC_REQUEST_BYTES),
         .state = EXEC_ASKED,
     };
     int result = make_parts(exec, err);
@@ -295,6 +329,7 @@ struct exec *exec_free(struct exec *exec)
 {
     if (exec == NULL)
         return NULL;
+    plan_free(&exec->plan);
     buffer_free(&exec->speech);
     fd_close(exec->null_fd);
     fd_close(exec->event_fd);
@@ -308,17 +343,38 @@ void exec_set_streams(struct exec *exec, const int fds[3])
         exec->streams[i] = fds[i];
 }
 
+void exec_on_end(struct exec *exec, void (*function)(void *user), void *user)
+{
+    exec->ended = function;
+    exec->ended_user = user;
+}
+
 void exec_on_start(struct exec *exec, void (*function)(void *user), void *user)
 {
     exec->started = function;
     exec->started_user = user;
 }
 
+/* What the agent has written before it closes its port is delivered before the machine's end, as a program's is. */
+static struct console_port_options agent_port(struct exec *exec)
+{
+    exec->outputs[0].exec = exec;
+    return (struct console_port_options){
+        .name = AGENT_PORT,
+        .kind = CONSOLE_PORT_INOUT,
+        .input_fd = exec->config->agent_fd,
+        .output_fd = exec->config->agent_fd,
+        .tty_fd = -1,
+        .guest_changed = note_output,
+        .guest_user = &exec->outputs[0],
+    };
+}
+
 size_t exec_ports(struct exec *exec, struct console_port_options ports[EXEC_MOST_PORTS])
 {
     static const char *const names[] = {INIT_STDIN_PORT, INIT_STDOUT_PORT, INIT_STDERR_PORT};
     size_t count = 0;
-    for (size_t i = 0; i < array_length(names) && !exec->has_terminal; i++) {
+    for (size_t i = 0; i < array_length(names) && exec->has_program && !exec->has_terminal; i++) {
         struct console_port_options *port = &ports[count++];
         *port = (struct console_port_options){
             .name = names[i],
@@ -335,6 +391,8 @@ size_t exec_ports(struct exec *exec, struct console_port_options ports[EXEC_MOST
         if (i == 0 && port->input_fd < 0)
             port->input_fd = exec->null_fd; /* a port without an input would never say that it has ended */
     }
+    if (!exec->has_program && exec->config->agent_fd >= 0)
+        ports[count++] = agent_port(exec);
     ports[count++] = (struct console_port_options){
         .name = INIT_PORT,
         .kind = CONSOLE_PORT_CUSTOM,
@@ -370,6 +428,8 @@ static struct error_text quote(const char *text)
 static struct error_text subject_of(const struct exec *exec)
 {
     struct error_text subject = {""};
+    if (!exec->has_program) /* the guest blames what nobody asked for */
+        return subject;
     switch (exec->end.stage) {
     case INIT_STAGE_EXEC:
         return quote(exec->config->exec_path);
@@ -382,7 +442,12 @@ static struct error_text subject_of(const struct exec *exec)
         snprintf(subject.text, sizeof(subject.text), "%u", exec->config->exec_gid);
         return subject;
     case INIT_STAGE_REQUEST:
+    case INIT_STAGE_SYSTEM:
+    case INIT_STAGE_SOURCE:
+    case INIT_STAGE_TARGET:
     case INIT_STAGE_MOUNT:
+    case INIT_STAGE_LAYERS:
+    case INIT_STAGE_ROOT:
     case INIT_STAGE_STREAMS:
     case INIT_STAGE_FORK:
     case INIT_STAGE_TERMINAL:
@@ -395,6 +460,10 @@ static struct error_text subject_of(const struct exec *exec)
 
 static void judge_failure(const struct exec *exec, struct vial_exit *exit)
 {
+    if (plan_is_blamed(&exec->end)) {
+        plan_explain(&exec->plan, &exec->end, exit->detail, sizeof(exit->detail));
+        return; /* with code 0: nothing has run that could have one */
+    }
     struct error_text subject = subject_of(exec);
     int os_error = (int)exec->end.os_error;
     const char *why = strerrordesc_np(os_error);
@@ -408,20 +477,20 @@ static void judge_end(const struct exec *exec, struct vial_exit *exit)
 {
     int number = (int)exec->end.number;
     const char *name = exec->end.was_killed ? sigabbrev_np(number) : NULL;
+    const char *who = exec->has_program ? "the program" : "the guest's init";
     exit->code = exec->end.was_killed ? code_signal + number : number;
     if (!exec->end.was_killed && number == 0)
         exit->reason = VIAL_EXIT_COMPLETED;
     if (exec->end.was_killed)
-        snprintf(exit->detail, sizeof(exit->detail), "the program was killed by signal %d%s%s%s", number,
+        snprintf(exit->detail, sizeof(exit->detail), "%s was killed by signal %d%s%s%s", who, number,
                  name != NULL ? " (SIG" : "", name != NULL ? name : "", name != NULL ? ")" : "");
     else
-        snprintf(exit->detail, sizeof(exit->detail), "the program ended with exit code %d", number);
+        snprintf(exit->detail, sizeof(exit->detail), "%s ended with exit code %d", who, number);
 }
 
 void exec_judge(const struct exec *exec, struct vial_exit *exit)
 {
-    static const char nobody_asked[] =
-        "the guest ended, and nothing in it asked what to run: its init is not vial-init";
+    static const char nobody_asked[] = "the guest ended, and nothing in it asked what to do: its init is not vial-init";
     static const char *const without_end[] = {
         /* What it said last may still have been on its way. */
         [EXEC_ASKED] = "the guest ended before its init had said how the program ended",

@@ -75,13 +75,14 @@ static uint64_t next_gib(uint64_t address)
 }
 
 /* A shared-memory window, above all RAM and the windows before it. */
-static int add_window(struct vial_vm *vm, const struct vm_extra *extra, struct vial_error *err)
+static int add_window(struct vial_vm *vm, struct virtio_device *device, const struct vm_window *window,
+                      struct vial_error *err)
 {
-    struct virtio_window window = {.guest = vm->window_end, .size_bytes = extra->window_bytes};
-    int result = kvm_machine_add_window(vm->kvm, window.guest, window.size_bytes, extra->window, err);
+    struct virtio_window place = {.guest = vm->window_end, .size_bytes = window->size_bytes, .id = window->id};
+    int result = kvm_machine_add_window(vm->kvm, place.guest, place.size_bytes, window->host, err);
     if (result == 0) {
-        virtio_device_add_window(extra->device, &window);
-        vm->window_end = next_gib(window.guest + window.size_bytes);
+        virtio_device_add_window(device, &place);
+        vm->window_end = next_gib(place.guest + place.size_bytes);
     }
     return result;
 }
@@ -288,9 +289,11 @@ static int assemble(struct vial_vm *vm, const struct vm_extra *extras, size_t ex
         result = add_serials(vm, err);
     if (result == 0)
         result = vm_add_devices(vm, extras, extra_count, err);
-    for (size_t i = 0; i < extra_count && result == 0; i++)
-        if (extras[i].window_bytes > 0)
-            result = add_window(vm, &extras[i], err);
+    for (size_t i = 0; i < extra_count && result == 0; i++) {
+        struct vm_window window = {.host = extras[i].window, .size_bytes = extras[i].window_bytes};
+        if (window.size_bytes > 0)
+            result = add_window(vm, extras[i].device, &window, err);
+    }
     return result == 0 ? load_kernel(vm, err) : result;
 }
 
@@ -311,9 +314,9 @@ static int resume(struct vial_vm *vm)
     return kvm_machine_resume(vm->kvm);
 }
 
-static void stop(struct vial_vm *vm)
+static void end(struct vial_vm *vm, enum vial_exit_reason reason, const char *detail)
 {
-    kvm_machine_end(vm->kvm, VIAL_EXIT_STOP_REQUESTED, "somebody stopped the machine");
+    kvm_machine_end(vm->kvm, reason, "%s", detail);
 }
 
 static void join(struct vial_vm *vm)
@@ -346,10 +349,11 @@ static void describe(const struct vial_vm *vm, struct vial_engine_info *info)
 const struct vm_engine vm_on_kvm = {
     .assemble = assemble,
     .connect = connect_device,
+    .add_window = add_window,
     .start = start,
     .pause = pause_machine,
     .resume = resume,
-    .stop = stop,
+    .end = end,
     .join = join,
     .free = free_machine,
     .read_stats = read_stats,

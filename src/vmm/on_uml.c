@@ -81,9 +81,9 @@ static int resume(struct vial_vm *vm)
     return uml_machine_resume(vm->uml);
 }
 
-static void stop(struct vial_vm *vm)
+static void end(struct vial_vm *vm, enum vial_exit_reason reason, const char *detail)
 {
-    uml_machine_end(vm->uml, VIAL_EXIT_STOP_REQUESTED, "somebody stopped the machine");
+    uml_machine_end(vm->uml, reason, "%s", detail);
 }
 
 /* Everything goes at once: where the start has failed, its servers still use the devices. */
@@ -112,7 +112,7 @@ const struct vm_engine vm_on_uml = {
     .start = start,
     .pause = pause_machine,
     .resume = resume,
-    .stop = stop,
+    .end = end,
     .join = join,
     .free = free_machine,
     .describe = describe,

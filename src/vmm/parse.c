@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The little grammars of a configuration: MAC addresses, port pairs, folder pairs, resource limits, disk names.
+/* The little grammars of a configuration: MAC addresses, port pairs, folder pairs, resource limits, modes, disk
+ * names.
  *
  *     mac     = hex hex 5(sep hex hex)            one kind of separator, ':' or '-'
  *     ports   = port [":" port]                   1 … 65535
  *     folders = path ":" path [":" ("ro" | "rw")]   the second absolute and without a colon
+ *     mode    = 1 to 4 octal digits
  *     rlimit  = (name | number) "=" value ":" value        value = number | "unlimited"
  *
  * Invariants: (1) nothing is accepted with anything before or behind it. (2) a result is written only on success.
@@ -193,6 +195,19 @@ int parse_rlimit(const char *text, struct rlimit_config *ret_limit, const char *
     if (limit.soft > limit.hard)
         return wrong(-ERANGE, "its soft limit is above its hard limit", ret_why);
     *ret_limit = limit;
+    return 0;
+}
+
+int parse_mode(const char *text, uint32_t *ret_mode, const char **ret_why)
+{
+    enum { most_digits = 4 };
+    uint32_t mode = 0;
+    size_t length = strlen(text);
+    if (length == 0 || length > most_digits || strspn(text, "01234567") != length)
+        return wrong(-EINVAL, "it is not one to four octal digits", ret_why);
+    for (size_t i = 0; i < length; i++)
+        mode = mode * 8 + (uint32_t)(text[i] - '0');
+    *ret_mode = mode;
     return 0;
 }
 

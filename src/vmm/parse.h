@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The little grammars of a configuration: MAC addresses, port pairs, folder pairs, resource limits, disk names.
+/* The little grammars of a configuration: MAC addresses, port pairs, folder pairs, resource limits, modes,
+ * disk names.
  *
  * Each parser takes a whole string, returns 0 or a negative errno, and on failure says in one sentence what is wrong
  * with the text; the caller knows which field it came from.
@@ -24,6 +25,9 @@ int parse_rlimit(const char *text, struct rlimit_config *ret_limit, const char *
 
 /* The resource's name without its prefix in capitals, such as "NOFILE". */
 const char *rlimit_name(uint32_t resource);
+
+/* Permissions of a folder in octal digits, "0755" or "1777". -EINVAL. */
+int parse_mode(const char *text, uint32_t *ret_mode, const char **ret_why);
 
 /* The name of the disk at this place: vda … vdz, vdaa …, as Linux counts (bijective base 26). */
 enum { disk_name_bytes = 16 };

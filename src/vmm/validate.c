@@ -23,6 +23,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* ---- machine ---- */
 
@@ -222,6 +223,38 @@ static int check_exec(const struct vial_vm_config *config, struct vial_error *er
     return result == 0 ? check_ids(config, err) : result;
 }
 
+/* ---- agent ---- */
+
+static int check_hostname(const char *name, struct vial_error *err)
+{
+    static const char field[] = "agent.hostname";
+    int result = check_given(name, field, "leave it out, or give a name", err);
+    if (result == 0 && strlen(name) > LIMIT_HOSTNAME_BYTES)
+        result = refuse(err, VIAL_ERROR_TOO_BIG, field, name, "use a shorter one", "it is longer than %d characters",
+                        LIMIT_HOSTNAME_BYTES);
+    if (result == 0 && (!text_is_printable_ascii(name) || strpbrk(name, " /\"") != NULL))
+        result = refuse(err, VIAL_ERROR_INVALID, field, name, "use letters, digits, dots and dashes",
+                        "it is no name of a host");
+    return result;
+}
+
+static int check_agent(const struct vial_vm_config *config, struct vial_error *err)
+{
+    struct sockaddr_storage peer;
+    int type = 0;
+    socklen_t length = sizeof(type), peer_length = sizeof(peer);
+    if (config->agent_fd < 0)
+        return 0;
+    if (config->exec_path != NULL)
+        return refuse(err, VIAL_ERROR_CONFLICT, "agent", "", "give the program to the agent",
+                      "the guest's init either runs a program or is an agent");
+    if (getsockopt(config->agent_fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM ||
+        getpeername(config->agent_fd, (struct sockaddr *)&peer, &peer_length) < 0)
+        return refuse(err, VIAL_ERROR_WRONG_KIND, "agent.fd", "", "give one end of a socketpair(2)",
+                      "the descriptor is not a connected stream socket");
+    return config->agent_hostname != NULL ? check_hostname(config->agent_hostname, err) : 0;
+}
+
 /* ---- the whole ---- */
 
 static int check_device_count(const struct vial_vm_config *config, struct vial_error *err)
@@ -251,6 +284,8 @@ int config_validate(const struct vial_vm_config *config, const struct host_capac
     if (result == 0)
         result = check_disks(config, err);
     if (result == 0)
+        result = check_mounts(config, err);
+    if (result == 0)
         result = check_networks(config, err);
     if (result == 0)
         result = check_vsock_ports(config, err);
@@ -258,6 +293,8 @@ int config_validate(const struct vial_vm_config *config, const struct host_capac
         result = check_console(config, err);
     if (result == 0)
         result = check_exec(config, err);
+    if (result == 0)
+        result = check_agent(config, err);
     return result == 0 ? check_device_count(config, err) : result;
 }
 

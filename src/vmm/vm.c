@@ -136,6 +136,17 @@ static void run_observers(struct vial_vm *vm)
         config->observers[i].function(config->observers[i].user, &vm->exit);
 }
 
+/* A guest that nobody asked for anything may have said by itself how it went (vm->told_code). */
+static void judge_told_code(struct vial_vm *vm)
+{
+    int code = atomic_load(&vm->told_code);
+    if (code < 0 || (vm->exit.reason != VIAL_EXIT_COMPLETED && vm->exit.reason != VIAL_EXIT_GUEST_RESET))
+        return;
+    vm->exit.reason = code == 0 ? VIAL_EXIT_COMPLETED : VIAL_EXIT_FAILED;
+    vm->exit.code = code;
+    snprintf(vm->exit.detail, sizeof(vm->exit.detail), "the guest ended with exit code %d", code);
+}
+
 void vm_handle_end(void *user, const struct vial_exit *end)
 {
     struct vial_vm *vm = user;
@@ -148,6 +159,8 @@ void vm_handle_end(void *user, const struct vial_exit *end)
     close_machine(vm);
     if (vm->exec != NULL)
         exec_judge(vm->exec, &vm->exit);
+    else
+        judge_told_code(vm);
     log_info("vm.ended", LOG_TEXT("reason", vial_exit_reason_name(vm->exit.reason)), LOG_INT("code", vm->exit.code),
              LOG_TEXT("detail", vm->exit.detail));
     run_observers(vm);
@@ -187,6 +200,7 @@ static int vm_new(struct vial_vm_config *config, const struct vial_engine_info *
     for (int fd = 0; fd < 3; fd++)
         vm->standard[fd] = (fd == STDIN_FILENO ? fd_is_readable(fd) : fd_is_writable(fd)) ? fd : -1;
     vm->output_fd = -1;
+    atomic_init(&vm->told_code, -1);
     vm->images = (struct vm_images)VM_IMAGES_INIT;
     vm->engine = info->engine == VIAL_ENGINE_UML ? &vm_on_uml : &vm_on_kvm;
     vm->engine_info = *info;
@@ -379,7 +393,7 @@ int vial_vm_resume(struct vial_vm *vm, struct vial_error *err)
 
 void vial_vm_stop(struct vial_vm *vm)
 {
-    vm->engine->stop(vm);
+    vm->engine->end(vm, VIAL_EXIT_STOP_REQUESTED, "somebody stopped the machine");
 }
 
 int vial_vm_set_balloon(struct vial_vm *vm, uint64_t memory_mib, struct vial_error *err)

@@ -18,9 +18,11 @@
 
 struct vm_device {
     struct virtio_device *device; /* owned */
-    struct mmio *mmio;            /* owned; on KVM, as are the next two */
+    struct mmio *mmio;            /* owned; on KVM, as are the next four */
     uint64_t address;
     unsigned pin;
+    void *window; /* owned: addresses that the guest sees as the device's shared memory, or NULL */
+    uint64_t window_bytes;
 };
 
 /* The files that a machine starts from, open. */
@@ -39,17 +41,27 @@ struct vm_images {
 struct vial_vm;
 struct vm_extra;
 
+struct vm_window {
+    void *host; /* borrowed */
+    uint64_t size_bytes;
+    uint8_t id;
+};
+
 /* An engine, as the life of a machine sees it. Calls on a machine that has none yet do nothing. */
 struct vm_engine {
     /* Puts everything into an empty vm. On failure what was made is in it, for vial_vm_free. */
     int (*assemble)(struct vial_vm *vm, const struct vm_extra *extras, size_t extra_count, struct vial_error *err);
     /* Gives a device that has a place in the vm its transport. NULL: the engine does that for all of them later. */
     int (*connect)(struct vial_vm *vm, struct vm_device *place, struct vial_error *err);
+    /* Shows the guest this memory of ours as the device's window. NULL: there are no windows on this engine. */
+    int (*add_window)(struct vial_vm *vm, struct virtio_device *device, const struct vm_window *window,
+                      struct vial_error *err);
     /* Lets the guest begin; the devices are launched. */
     int (*start)(struct vial_vm *vm, struct vial_error *err);
     int (*pause)(struct vial_vm *vm);
     int (*resume)(struct vial_vm *vm);
-    void (*stop)(struct vial_vm *vm); /* asks for the end: VIAL_EXIT_STOP_REQUESTED */
+    /* Asks for the end and does not wait for it. The first reason stays. */
+    void (*end)(struct vial_vm *vm, enum vial_exit_reason reason, const char *detail);
     /* Ends the guest, waits for that, and so for vm_handle_end. Nothing of the engine uses a device after that. */
     void (*join)(struct vial_vm *vm);
     void (*free)(struct vial_vm *vm); /* when the devices are gone */
@@ -82,11 +94,12 @@ struct vial_vm {
     struct serial *serials[LIMIT_SERIALS];             /* owned */
     struct platform *platform;                         /* owned */
     struct vm_ports platform_ports[VM_PLATFORM_RANGES];
-    bool has_acpi;       /* the guest learns of its devices from there */
-    size_t extras_taken; /* of the devices that a test has brought */
-    int output_fd;       /* owned: the console's output file, or -1 */
-    int standard[3];     /* borrowed: standard input, output and error, or -1; asked before we open anything */
-    uint64_t window_end; /* where the next shared-memory window may begin */
+    bool has_acpi;        /* the guest learns of its devices from there */
+    size_t extras_taken;  /* of the devices that a test has brought */
+    int output_fd;        /* owned: the console's output file, or -1 */
+    int standard[3];      /* borrowed: standard input, output and error, or -1; asked before we open anything */
+    uint64_t window_end;  /* where the next shared-memory window may begin */
+    atomic_int told_code; /* the exit code that the guest has told the file system of its root, or -1 */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
@@ -120,10 +133,16 @@ void vm_handle_end(void *user, const struct vial_exit *exit);
 int vm_check_result(const void *theirs, const char *macro, struct vial_error *err);
 void vm_give_result(void *theirs, const void *ours, size_t our_size);
 
-/* ---- the parts of a machine (devices.c, images.c, cmdline.c) ---- */
+/* ---- the parts of a machine (devices.c, storage.c, images.c, cmdline.c) ---- */
 
 /* Makes the devices that the configuration asks for, and takes over those of a test. */
 int vm_add_devices(struct vial_vm *vm, const struct vm_extra *extras, size_t extra_count, struct vial_error *err);
+
+/* Takes a device over, whatever comes of it, and connects it. */
+int vm_add_device(struct vial_vm *vm, struct virtio_device *device, struct vial_error *err);
+
+/* The same for disks and file systems. */
+int vm_add_storage(struct vial_vm *vm, struct vial_error *err);
 
 /* No device touches guest memory after this, and what the guest has said before is where it belongs, or counted as
  * lost. */

@@ -59,6 +59,10 @@ TEST(user_mode_linux_refuses_what_it_has_not)
         {"{\"machine\": {\"engine\": \"uml\"}, \"kernel\": {\"krunfw\": \"k\"}}", "kernel.krunfw", "libkrunfw"},
         {"{\"machine\": {\"engine\": \"uml\"}, \"kernel\": {\"path\": \"k\", \"format\": \"bzimage\"}}",
          "kernel.format", "no use for a kernel in this format"},
+        {"{\"machine\": {\"engine\": \"uml\"}, \"root\": {\"path\": \"r\", \"dax_window_mib\": 2}}",
+         "root.dax_window_mib", "no shared memory for DAX"},
+        {"{\"machine\": {\"engine\": \"uml\"}, \"fs\": [{\"path\": \"r\"}, {\"path\": \"s\", \"dax_window_mib\": 2}]}",
+         "fs", "no shared memory"},
         {"{\"machine\": {\"engine\": \"uml\"}, \"console\": {\"serial\": [{\"output_fd\": 1}]}}", "console.serial",
          "no serial ports"},
     };

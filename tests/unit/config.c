@@ -31,7 +31,7 @@ TEST(defaults)
     CHECK_INT(machine->balloon_stats_interval_ms, 1000);
     CHECK(machine->balloon && machine->rng && machine->metrics && config->has_implicit_console);
     CHECK(!machine->hyperthreading && !machine->nested_virtualization && !machine->split_irqchip && !machine->vsock);
-    CHECK(!machine->inet_hijack && !config->has_root && config->log_level == -1);
+    CHECK(!machine->inet_hijack && config->root_kind == ROOT_NONE && config->log_level == -1);
     CHECK_INT(machine->acpi, VIAL_ACPI_AUTO);
     vial_vm_config_free(config);
     CHECK(vial_vm_config_free(NULL) == NULL);
@@ -248,11 +248,19 @@ static const char everything[] =
     " \"log_level\": \"debug\","
     " \"kernel\": {\"path\": \"k\", \"format\": \"elf\", \"initramfs\": \"i\", \"cmdline\": \"quiet\", \"init\": "
     "\"/sbin/init\"},"
-    " \"root\": {\"path\": \"r\", \"dax_window_mib\": 64, \"read_only\": true},"
+    " \"root\": {\"path\": \"r\", \"dax_window_mib\": 64, \"read_only\": true, \"cache\": \"always\", \"xattrs\": "
+    "\"all\","
+    "  \"owner\": {\"uid\": 3, \"gid\": 4}, \"only_public\": true, \"one_device\": true, \"throw_away\": true},"
     " \"fs\": [{\"path\": \"a\"}, {\"tag\": \"t\", \"path\": \"b\"}],"
     " \"mapped_dirs\": [\"/x:/y:ro\", {\"host\": \"/z\", \"guest\": \"/w\"}],"
+    " \"mounts\": [{\"disk\": \"d\", \"guest\": \"/data\", \"fstype\": \"ext4\", \"options\": \"noatime\","
+    "  \"read_only\": true}, {\"disk\": \"vdb\", \"guest\": \"/more\"}],"
+    " \"tmpfs\": [{\"guest\": \"/t\", \"size_mib\": 64, \"mode\": \"0700\"}, {\"guest\": \"/u\"}],"
     " \"disks\": [{\"id\": \"d\", \"path\": \"p\", \"format\": \"qcow2\", \"read_only\": true, \"cache\": \"unsafe\","
-    "  \"direct_io\": true, \"sync\": \"relaxed\"}, {\"path\": \"q\", \"format\": \"raw\"}],"
+    "  \"direct_io\": true, \"sync\": \"relaxed\", \"queues\": 3,"
+    "  \"backing\": [{\"path\": \"base\", \"format\": \"raw\"}], \"limits\": {\"bytes_per_second\": 1, "
+    "\"burst_bytes\": 2,"
+    "  \"operations_per_second\": 3, \"burst_operations\": 4}}, {\"path\": \"q\", \"format\": \"raw\"}],"
     " \"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"02:00:00:00:00:01\", \"features\": [\"csum\", "
     "\"host-tso4\"]},"
     "  {\"kind\": \"unixgram\", \"path\": \"s\", \"vfkit\": true, \"mac\": \"02:00:00:00:00:02\"}],"
@@ -275,7 +283,17 @@ TEST(json_says_everything)
     CHECK(config->log_level == VIAL_LOG_DEBUG && config->kernel.format == VIAL_KERNEL_ELF);
     CHECK_TEXT(config->kernel.cmdline, "quiet");
     CHECK(config->root.read_only && config->root.dax_window_mib == 64 && config->fs_count == 2);
+    CHECK(config->root_kind == ROOT_FOLDER && config->root.cache == VIAL_FS_CACHE_ALWAYS && config->root.has_owner);
+    CHECK(config->root.xattrs == VIAL_FS_XATTRS_ALL && config->root.owner_uid == 3 && config->root.owner_gid == 4);
+    CHECK(config->root.only_public && config->root.one_device && config->root.throw_away && !config->fs[0].has_owner);
     CHECK_TEXT(config->fs[0].tag, "fs1");
+    CHECK(config->mount_count == 2 && config->mounts[0].read_only && config->mounts[1].fstype == NULL);
+    CHECK_TEXT(config->mounts[0].options, "noatime");
+    CHECK(config->tmpfs[0].size_mib == 64 && config->tmpfs[0].mode == 0700 && config->tmpfs[1].mode == 01777);
+    CHECK(config->disks[0].queues == 3 && config->disks[0].backing_count == 1 && config->disks[1].backing_count == 0);
+    CHECK(config->disks[0].backing[0].format == VIAL_DISK_RAW && config->disks[0].bytes_per_second == 1);
+    CHECK(config->disks[0].burst_bytes == 2 && config->disks[0].operations_per_second == 3);
+    CHECK_INT(config->disks[0].burst_operations, 4);
     CHECK(config->mapped_dir_count == 2 && config->mapped_dirs[0].read_only && !config->mapped_dirs[1].read_only);
     CHECK(config->disks[0].format == VIAL_DISK_QCOW2 && config->disks[0].cache == VIAL_DISK_UNSAFE);
     CHECK(config->disks[0].sync == VIAL_DISK_SYNC_RELAXED && config->disks[0].direct_io && config->disks[0].read_only);
@@ -320,6 +338,96 @@ TEST(a_dump_reads_back_as_itself)
     CHECK_TEXT(second, first);
     vial_vm_config_free(config);
     vial_vm_config_free(again);
+}
+
+static struct vial_vm_config *load(const char *json)
+{
+    struct vial_vm_config *config = NULL;
+    return vial_vm_config_load_text(json, strlen(json), &config, &err) == 0 ? config : NULL;
+}
+
+static const struct {
+    const char *json;
+    enum root_kind kind;
+} roots[] = {
+    {"{\"root\": \"host\"}", ROOT_HOST},
+    {"{\"root\": {\"host\": true, \"hidden\": [\"/opt\", \"/usr/src\"], \"dax_window_mib\": 2}}", ROOT_HOST},
+    {"{\"root\": \"builtin\"}", ROOT_BUILTIN},
+    {"{\"root\": {\"builtin\": true}}", ROOT_BUILTIN},
+    {"{\"root\": {\"disk\": \"vda\", \"fstype\": \"ext4\", \"options\": \"noatime\", \"read_only\": true}}", ROOT_DISK},
+    {"{\"root\": {\"layers\": [\"a\", \"b\"], \"fstype\": \"erofs\", \"upper\": \"c\", \"upper_fstype\": \"ext4\"}}",
+     ROOT_LAYERS},
+    {"{\"root\": {\"layers\": [\"a\"]}}", ROOT_LAYERS},
+};
+
+TEST(every_kind_of_root_reads_back_as_itself)
+{
+    for (size_t i = 0; i < array_length(roots); i++) {
+        auto_free char *first = NULL, *second = NULL;
+        struct vial_vm_config *config = load(roots[i].json);
+        CHECK(config != NULL && config->root_kind == roots[i].kind && config->fs_total == 1);
+        CHECK_TEXT(config->root.tag, "/dev/root");
+        CHECK_INT(vial_vm_config_dump(config, &first, &err), 0);
+        struct vial_vm_config *again = load(first);
+        CHECK(again != NULL && again->root_kind == roots[i].kind);
+        CHECK_INT(vial_vm_config_dump(again, &second, &err), 0);
+        CHECK_TEXT(second, first);
+        CHECK_INT(vial_vm_config_set_root_builtin(again, &err), -EEXIST);
+        vial_vm_config_free(config);
+        vial_vm_config_free(again);
+    }
+}
+
+TEST(roots_survive_no_memory)
+{
+    for (size_t i = 0; i < array_length(roots); i++) {
+        FOR_EACH_FAULT
+        {
+            struct vial_vm_config *config = load(roots[i].json);
+            CHECK((config == NULL) == fault_was_hit());
+            vial_vm_config_free(config);
+        }
+    }
+}
+
+TEST(roots_that_a_file_cannot_say)
+{
+    static const struct {
+        const char *json, *field;
+    } cases[] = {
+        {"{\"root\": \"hots\"}", "root"},
+        {"{\"root\": {\"host\": false}}", "root.host"},
+        {"{\"root\": {\"builtin\": 1}}", "root.builtin"},
+        {"{\"root\": {\"disk\": \"vda\", \"path\": \"r\"}}", "root.path"},
+        {"{\"root\": {\"layers\": \"a\"}}", "root.layers"},
+        {"{\"root\": {\"path\": \"r\", \"fstype\": \"ext4\"}}", "root.fstype"},
+        {"{\"root\": {\"host\": true, \"read_only\": true}}", "root.read_only"},
+        {"{\"root\": 7}", "root"},
+        {"{\"tmpfs\": [{\"guest\": \"/t\", \"mode\": \"0888\"}]}", "tmpfs[0].mode"},
+        {"{\"disks\": [{\"queues\": 65536}]}", "disks[0].queues"},
+        {"{\"disks\": [{\"limits\": {\"bytes\": 1}}]}", "disks[0].limits.bytes"},
+        {"{\"disks\": [{\"backing\": [{\"file\": \"b\"}]}]}", "disks[0].backing[0].file"},
+    };
+    for (size_t i = 0; i < array_length(cases); i++) {
+        CHECK(load(cases[i].json) == NULL);
+        CHECK_TEXT(err.field, cases[i].field);
+    }
+}
+
+TEST(a_newer_backing_is_refused)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_disk_backing backing[2] = {{.path = "a", .format = VIAL_DISK_RAW}, {.reserved = {1}}};
+    struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
+    disk.backing = backing;
+    disk.backing_count = 2;
+    CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), -E2BIG);
+    disk.backing_count = LIMIT_DISK_BACKING + 1;
+    CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), -E2BIG);
+    CHECK_TEXT(err.field, "disks[0].backing");
+    disk.backing_count = 1;
+    CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
+    vial_vm_config_free(config);
 }
 
 static void *odd_malloc(size_t size)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct vial_error err;
@@ -100,6 +101,28 @@ static void judge(int reason)
 
 /* ---- ports ---- */
 
+TEST(an_agent_stands_before_the_init)
+{
+    struct vial_agent_options options = VIAL_AGENT_OPTIONS_INIT;
+    uint8_t bytes[64], expected[] = "\x0c\0\0\0\3\0\3\0\2\0\0\0\0\0\0\0box";
+    int ends[2];
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    options.fd = ends[0];
+    options.hostname = "box";
+    CHECK_INT(vial_vm_config_new(&config, NULL), 0);
+    CHECK_INT(vial_vm_config_set_agent(config, &options, NULL), 0);
+    CHECK_INT(exec_new(config, false, &exec, NULL), 0);
+    port_count = exec_ports(exec, ports);
+    CHECK_INT(port_count, 2);
+    CHECK_TEXT(ports[0].name, "vial.agent");
+    CHECK(ports[0].input_fd > ends[1] && ports[0].input_fd == ports[0].output_fd && ports[0].guest_changed != NULL);
+    CHECK_TEXT(ports[1].name, "vial.init");
+    CHECK_INT(hear(bytes, sizeof(bytes)), sizeof(expected));
+    CHECK(memcmp(bytes, expected, sizeof(expected)) == 0);
+    end();
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+}
+
 TEST(the_streams_stand_before_the_init)
 {
     CHECK_INT(begin(false), 0);
@@ -141,6 +164,7 @@ TEST(the_console_takes_the_ports)
 
 TEST(the_request_is_given_once)
 {
+    enum { setup_bytes = INIT_HEADER_BYTES + 9 };
     uint8_t bytes[512];
     size_t length = 0;
     struct init_header header;
@@ -151,9 +175,11 @@ TEST(the_request_is_given_once)
         CHECK(length < sizeof(bytes) - 7);
     CHECK_INT(hear(bytes, 7), -EAGAIN);
     CHECK(!is_readable());
-    CHECK_INT(init_decode_header(bytes, &header), 0);
-    CHECK_INT(header.body_bytes, length - INIT_HEADER_BYTES);
-    CHECK_INT(init_decode_request(bytes + INIT_HEADER_BYTES, header.body_bytes, &request, &table), 0);
+    CHECK(memcmp(bytes, "\x9\0\0\0\3\0\3\0\1\0\0\0\0\0\0\0", setup_bytes) == 0); /* nothing to mount, a request */
+    CHECK_INT(init_decode_header(bytes + setup_bytes, &header), 0);
+    const uint8_t *body = bytes + setup_bytes + INIT_HEADER_BYTES;
+    CHECK_INT(header.body_bytes, length - setup_bytes - INIT_HEADER_BYTES);
+    CHECK_INT(init_decode_request(body, header.body_bytes, &request, &table), 0);
     CHECK_TEXT(request.path, "some program");
     CHECK_TEXT(request.args[0], "-x");
     CHECK_TEXT(request.env[0], "A=b");
@@ -177,7 +203,7 @@ TEST(it_can_be_waited_for)
     say(&(struct init_answer){.kind = INIT_ENDED, .number = 1}, 100);
     CHECK(is_readable());
     CHECK_INT(hear(bytes, sizeof(bytes)), INIT_HEADER_BYTES);
-    CHECK(memcmp(bytes, "\0\0\0\0\2\0\1\0", INIT_HEADER_BYTES) == 0);
+    CHECK(memcmp(bytes, "\0\0\0\0\2\0\3\0", INIT_HEADER_BYTES) == 0);
     CHECK(!is_readable() && hear(bytes, 1) == -EAGAIN);
     end();
 }
@@ -201,6 +227,33 @@ TEST(goodbye_waits_for_the_outputs)
     ports[2].guest_changed(ports[2].guest_user, true);
     ports[2].guest_changed(ports[2].guest_user, false);
     CHECK(!is_readable());
+    end();
+}
+
+static int ends;
+
+static void count_end(void *user)
+{
+    ends += user == &ends;
+}
+
+TEST(the_end_of_the_machine_waits_for_the_outputs)
+{
+    uint8_t bytes[512];
+    ends = 0;
+    CHECK_INT(begin(false), 0);
+    exec_on_end(exec, count_end, &ends);
+    CHECK(hear(bytes, sizeof(bytes)) > 0);
+    ports[1].guest_changed(ports[1].guest_user, true);
+    say(&started, 100);
+    say(&(struct init_answer){.kind = INIT_ENDED, .number = 1}, 100);
+    CHECK_INT(ends, 0);
+    ports[1].guest_changed(ports[1].guest_user, false);
+    CHECK_INT(ends, 1);
+    CHECK(!is_readable()); /* and no goodbye */
+    ports[1].guest_changed(ports[1].guest_user, true);
+    ports[1].guest_changed(ports[1].guest_user, false);
+    CHECK_INT(ends, 1);
     end();
 }
 
@@ -272,8 +325,8 @@ TEST(a_program_that_cannot_be_executed)
     CHECK_INT(fail(INIT_STAGE_SETUID, EINVAL), 0);
     JUDGED(VIAL_EXIT_FAILED, 126, "setuid 1000: Invalid argument");
     end();
-    CHECK_INT(fail(INIT_STAGE_MOUNT, 4000), 0);
-    JUDGED(VIAL_EXIT_FAILED, 126, "mount: an unknown error of the guest");
+    CHECK_INT(fail(INIT_STAGE_FORK, 4000), 0);
+    JUDGED(VIAL_EXIT_FAILED, 126, "fork: an unknown error of the guest");
     end();
 }
 
@@ -299,10 +352,10 @@ TEST(a_guest_that_says_too_little)
 {
     char byte;
     CHECK_INT(begin(false), 0);
-    JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended, and nothing in it asked what to run: its init is not vial-init");
+    JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended, and nothing in it asked what to do: its init is not vial-init");
     CHECK_INT(init_port()->ops->read(init_port()->ops_user, &byte, 1), 1);
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
-    say_bytes("\0\0\0\0\x10\0\1", 7); /* nearly a STARTED */
+    say_bytes("\0\0\0\0\x10\0\3", 7); /* nearly a STARTED */
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
     say_bytes("\0", 1);
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
@@ -324,6 +377,170 @@ TEST(other_ends_stay_what_they_are)
     end();
 }
 
+/* ---- what is mounted ---- */
+
+static const char storage[] =
+    "{\"root\": {\"layers\": [\"a\", \"b\"], \"upper\": \"u\", \"upper_fstype\": \"ext4\"},"
+    " \"disks\": [{\"id\": \"a\"}, {\"id\": \"b\"}, {\"id\": \"u\"}, {\"id\": \"d\", \"read_only\": true}],"
+    " \"mounts\": [{\"disk\": \"d\", \"guest\": \"/data/./x\", \"fstype\": \"auto\", \"options\": \"noatime\"}],"
+    " \"mapped_dirs\": [\"/host:/src:ro\"],"
+    " \"tmpfs\": [{\"guest\": \"/scratch\", \"size_mib\": 5, \"mode\": \"755\"}]}";
+
+static int begin_storage(const char *json)
+{
+    int result = vial_vm_config_load_text(json, strlen(json), &config, &err);
+    if (result == 0)
+        result = exec_new(config, false, &exec, &err);
+    if (result == 0)
+        port_count = exec_ports(exec, ports);
+    return result;
+}
+
+static int hear_setup(uint8_t bytes[4096], struct init_setup *ret_setup, void **ret_table)
+{
+    ssize_t length = hear(bytes, 4096);
+    struct init_header header;
+    if (length < INIT_HEADER_BYTES || init_decode_header(bytes, &header) < 0 || header.kind != INIT_SETUP ||
+        header.body_bytes != length - INIT_HEADER_BYTES)
+        return -EPROTO;
+    return init_decode_setup(bytes + INIT_HEADER_BYTES, header.body_bytes, ret_setup, ret_table);
+}
+
+static void check_mount(const struct init_mount *mount, enum init_mount_role role, enum init_mount_kind kind,
+                        uint32_t flags, const char *texts)
+{
+    char got[256];
+    snprintf(got, sizeof(got), "%s|%s|%s|%s", mount->source, mount->target, mount->fstype, mount->options);
+    CHECK_INT(mount->role, role);
+    CHECK_INT(mount->kind, kind);
+    CHECK_INT(mount->flags, flags);
+    CHECK_TEXT(got, texts);
+}
+
+TEST(a_configuration_becomes_a_setup)
+{
+    static uint8_t bytes[4096];
+    struct init_setup setup;
+    auto_free void *table = NULL;
+    CHECK_INT(begin_storage(storage), 0);
+    CHECK_INT(port_count, 1); /* nothing runs that could have streams */
+    CHECK_INT(hear_setup(bytes, &setup, &table), 0);
+    CHECK(!setup.has_request);
+    CHECK_INT(setup.mount_count, 6);
+    check_mount(&setup.mounts[0], INIT_ROLE_LOWER, INIT_MOUNT_DISK, INIT_MOUNT_READ_ONLY, "a|||");
+    check_mount(&setup.mounts[1], INIT_ROLE_LOWER, INIT_MOUNT_DISK, INIT_MOUNT_READ_ONLY, "b|||");
+    check_mount(&setup.mounts[2], INIT_ROLE_UPPER, INIT_MOUNT_DISK, 0, "u||ext4|");
+    check_mount(&setup.mounts[3], INIT_ROLE_PLACE, INIT_MOUNT_VIRTIOFS, INIT_MOUNT_NODEV | INIT_MOUNT_READ_ONLY,
+                "fs1|/src||");
+    check_mount(&setup.mounts[4], INIT_ROLE_PLACE, INIT_MOUNT_DISK, INIT_MOUNT_READ_ONLY, "d|/data/x||noatime");
+    check_mount(&setup.mounts[5], INIT_ROLE_PLACE, INIT_MOUNT_TMPFS, INIT_MOUNT_NODEV | INIT_MOUNT_NOSUID,
+                "|/scratch||mode=755,size=5m");
+    end();
+}
+
+/* The root of each kind, as the first mount of the setup; "" when there is nothing to mount. */
+TEST(roots_become_mounts)
+{
+    static const struct {
+        const char *json;
+        enum init_mount_role role;
+        enum init_mount_kind kind;
+        uint32_t flags;
+        const char *texts;
+    } cases[] = {
+        {"{\"root\": {\"path\": \"/r\", \"throw_away\": true}}", INIT_ROLE_LOWER, INIT_MOUNT_PRESENT, 0, "|||"},
+        {"{\"root\": \"host\"}", INIT_ROLE_LOWER, INIT_MOUNT_PRESENT, 0, "|||"},
+        {"{\"root\": {\"path\": \"/r\"}, \"kernel\": {\"initramfs\": \"i\"}}", INIT_ROLE_ROOT, INIT_MOUNT_VIRTIOFS, 0,
+         "/dev/root|||"},
+        {"{\"root\": \"host\", \"kernel\": {\"initramfs\": \"i\"}}", INIT_ROLE_LOWER, INIT_MOUNT_VIRTIOFS,
+         INIT_MOUNT_READ_ONLY, "/dev/root|||"},
+        {"{\"root\": {\"disk\": \"/dev/vda1\", \"fstype\": \"xfs\", \"options\": \"a=b\"}}", INIT_ROLE_ROOT,
+         INIT_MOUNT_DISK, 0, "/dev/vda1||xfs|a=b"},
+        {"{\"root\": {\"disk\": \"d\"}, \"disks\": [{\"id\": \"d\", \"read_only\": true}]}", INIT_ROLE_ROOT,
+         INIT_MOUNT_DISK, INIT_MOUNT_READ_ONLY, "d|||"},
+    };
+    for (size_t i = 0; i < array_length(cases); i++) {
+        static uint8_t bytes[4096];
+        struct init_setup setup;
+        auto_free void *table = NULL;
+        CHECK_INT(begin_storage(cases[i].json), 0);
+        CHECK(config_asks_init(config));
+        CHECK_INT(hear_setup(bytes, &setup, &table), 0);
+        CHECK_INT(setup.mount_count, 1);
+        check_mount(&setup.mounts[0], cases[i].role, cases[i].kind, cases[i].flags, cases[i].texts);
+        end();
+    }
+    CHECK_INT(begin_storage("{\"root\": {\"path\": \"/r\"}}"), 0);
+    CHECK(!config_asks_init(config));
+    end();
+    CHECK_INT(begin_storage("{\"root\": \"builtin\"}"), 0);
+    CHECK(!config_asks_init(config));
+    end();
+}
+
+TEST(a_mount_that_fails_is_named)
+{
+    static const struct {
+        enum init_stage stage;
+        uint32_t os_error, mount;
+        const char *detail;
+    } cases[] = {
+        {INIT_STAGE_SOURCE, ENOENT, 0,
+         "cannot mount the disk a as a layer of the root: the guest has no such disk (No such file or directory)"},
+        {INIT_STAGE_MOUNT, EINVAL, 1,
+         "cannot mount the disk b as a layer of the root: no file system is recognised on it"},
+        {INIT_STAGE_MOUNT, EINVAL, 2,
+         "cannot mount the disk u as the root's upper layer: it holds no ext4, or the options are wrong (Invalid "
+         "argument)"},
+        {INIT_STAGE_MOUNT, ENODEV, 2,
+         "cannot mount the disk u as the root's upper layer: the guest's kernel knows no file system ext4"},
+        {INIT_STAGE_TARGET, EROFS, 3,
+         "cannot mount the folder at /src: there is no such folder, and the root is read-only"},
+        {INIT_STAGE_TARGET, ENOSPC, 4,
+         "cannot mount the disk d at /data/x: the folder cannot be made (No space left on device)"},
+        {INIT_STAGE_MOUNT, ENOMEM, 5, "cannot mount memory at /scratch: Cannot allocate memory"},
+        {INIT_STAGE_MOUNT, 4000, 6, "mount: an unknown error of the guest"}, /* there is no such mount */
+        {INIT_STAGE_LAYERS, EINVAL, INIT_NO_MOUNT, "the layers of the root cannot be merged: Invalid argument"},
+        {INIT_STAGE_SYSTEM, ENOENT, INIT_NO_MOUNT,
+         "/proc, /sys or /dev cannot be mounted in the guest's root: No such file or directory"},
+    };
+    for (size_t i = 0; i < array_length(cases); i++) {
+        CHECK_INT(begin_storage(storage), 0);
+        say(
+            &(struct init_answer){
+                .kind = INIT_FAILED, .stage = cases[i].stage, .os_error = cases[i].os_error, .mount = cases[i].mount},
+            100);
+        JUDGED(VIAL_EXIT_FAILED, 0, cases[i].detail); /* nothing has run */
+        end();
+    }
+}
+
+TEST(without_a_program_there_is_an_end)
+{
+    CHECK_INT(begin_storage(storage), 0);
+    say_end(false, 0);
+    JUDGED(VIAL_EXIT_COMPLETED, 0, "the guest's init ended with exit code 0");
+    end();
+    CHECK_INT(begin_storage(storage), 0);
+    say(&(struct init_answer){.kind = INIT_FAILED, .stage = INIT_STAGE_EXEC, .os_error = ENOENT}, 100);
+    JUDGED(VIAL_EXIT_FAILED, 127, "exec: No such file or directory"); /* of a program that nobody asked for */
+    end();
+}
+
+TEST(storage_survives_no_memory)
+{
+    CHECK_INT(begin_storage(storage), 0);
+    exec_free(exec);
+    FOR_EACH_FAULT
+    {
+        exec = NULL;
+        CHECK_INT(exec_new(config, false, &exec, &err), fault_was_hit() ? -ENOMEM : 0);
+        exec_free(exec);
+    }
+    exec = NULL;
+    end();
+}
+
 /* ---- hostile guests ---- */
 
 #define CONFUSED(statement)                                                                                            \
@@ -340,12 +557,13 @@ TEST(nonsense_is_remembered_and_the_rest_ignored)
     static char noise[100000];
     memset(noise, 0xff, sizeof(noise));
     CONFUSED(CHECK_INT(say_bytes(noise, sizeof(noise)), sizeof(noise)));
-    CONFUSED(say_bytes("\0\0\0\0\x10\0\2\0", 8));                   /* another version */
-    CONFUSED(say_bytes("\0\0\0\0\2\0\1\0", 8));                     /* GOODBYE is ours to say */
-    CONFUSED(say_bytes("\x18\0\0\0\1\0\1\0", 8));                   /* and so is a REQUEST, with its longer body */
-    CONFUSED(say_bytes("\x8\0\0\0\x11\0\1\0\0\0\0\0\1\0\0\0", 16)); /* no such stage */
-    CONFUSED(say(&(struct init_answer){.kind = INIT_ENDED}, 1));    /* an end without a start */
-    CONFUSED((say(&started, 8), say(&started, 8)));                 /* two starts */
+    CONFUSED(say_bytes("\0\0\0\0\x10\0\1\0", 8));                           /* another version */
+    CONFUSED(say_bytes("\0\0\0\0\2\0\3\0", 8));                             /* GOODBYE is ours to say */
+    CONFUSED(say_bytes("\x9\0\0\0\3\0\3\0\0\0\0\0\0\0\0\0", 17));           /* a SETUP, too */
+    CONFUSED(say_bytes("\x18\0\0\0\1\0\3\0", 8));                           /* and a REQUEST, with its longer body */
+    CONFUSED(say_bytes("\xc\0\0\0\x11\0\3\0\0\0\0\0\1\0\0\0\0\0\0\0", 20)); /* no such stage */
+    CONFUSED(say(&(struct init_answer){.kind = INIT_ENDED}, 1));            /* an end without a start */
+    CONFUSED((say(&started, 8), say(&started, 8)));                         /* two starts */
     CONFUSED((say(&started, 8), say(&(struct init_answer){.kind = INIT_FAILED, .stage = 1, .os_error = 1}, 8)));
     CHECK_INT(starts, 1);
 }

@@ -57,7 +57,8 @@ TEST(an_emulating_kvm_is_recognised)
     CHECK(clock_now_ns() - start_ns < 100 * CLOCK_NS_PER_MS);
     CHECK_INT(probe.verdict, KVM_RING0_EMULATED);
     CHECK_INT(err.code, VIAL_ERROR_KVM_EMULATED);
-    CHECK(strstr(err.message, "KVM emulates ring-0 code instead of running it: 2000 instructions took") == err.message);
+    CHECK(strstr(err.message, "KVM emulates ring-0 code instead of running it: ") == err.message);
+    CHECK(strstr(err.message, "00 instructions took") != NULL); /* how many: a busy host takes fewer */
     CHECK(strstr(err.remedy, "uml engine") != NULL);
 }
 

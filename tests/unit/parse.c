@@ -130,6 +130,21 @@ TEST(rlimits)
     }
 }
 
+TEST(modes)
+{
+    uint32_t mode = 7;
+    const char *why = NULL;
+    CHECK_INT(parse_mode("1777", &mode, &why), 0);
+    CHECK_INT(mode, 01777);
+    CHECK_INT(parse_mode("0", &mode, &why), 0);
+    CHECK_INT(mode, 0);
+    static const char *const wrong[] = {"", "8", "00777", "-1", "0x7", "7 ", "rwx"};
+    for (size_t i = 0; i < array_length(wrong); i++)
+        CHECK_INT(parse_mode(wrong[i], &mode, &why), -EINVAL);
+    CHECK_TEXT(why, "it is not one to four octal digits");
+    CHECK_INT(mode, 0);
+}
+
 TEST(rlimit_numbers_are_linux_numbers)
 {
     CHECK_TEXT(rlimit_name(RLIMIT_CPU), "CPU");

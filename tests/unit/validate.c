@@ -215,19 +215,118 @@ TEST(mapped_dirs)
         {"{\"mapped_dirs\": [\"data:/app/../../etc\"]}", VIAL_ERROR_INVALID, "mapped_dirs[0].guest", "/app/../../etc",
          "the path leaves the guest's root", "remove the .. that climbs above /"},
         {"{\"mapped_dirs\": [\"data:/./\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[0].guest", "/./",
-         "a folder mapped at / would hide the root", "make that folder the root instead"},
+         "what is mounted at / would hide the root", "make it the root instead"},
+        {"{\"mapped_dirs\": [\"data:/./init.krun\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[0].guest", "/./init.krun",
+         "/init.krun is the init that mounts it", "choose another path"},
+        {"{\"mapped_dirs\": [\"data:/init.krun/d\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[0].guest", "/init.krun/d",
+         "/init.krun is the init that mounts it", "choose another path"},
         {"{\"mapped_dirs\": [\"data:/app/./data\", \"root:/app/data/\"]}", VIAL_ERROR_DUPLICATE, "mapped_dirs[1].guest",
-         "/app/data/", "mapped_dirs[0] is mounted at /app/data already", "map each folder at a path of its own"},
+         "/app/data/", "mapped_dirs[0] is mounted at /app/data already", "give each mount a path of its own"},
         {"{\"mapped_dirs\": [\"data:/var\", \"root:/var/log\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[1].guest",
          "/var/log", "/var/log and /var (mapped_dirs[0]) lie one inside the other",
-         "map the two side by side; one mount would hide a part of the other"},
+         "mount the two side by side; one would hide a part of the other"},
         {"{\"mapped_dirs\": [\"data:/var/log\", \"root:/var\"]}", VIAL_ERROR_CONFLICT, "mapped_dirs[1].guest", "/var",
          "/var and /var/log (mapped_dirs[0]) lie one inside the other",
-         "map the two side by side; one mount would hide a part of the other"},
+         "mount the two side by side; one would hide a part of the other"},
         {"{\"mapped_dirs\": [\"data:/a\\u0000b\"]}", VIAL_ERROR_INVALID, "mapped_dirs[0]", "data:/a",
          "the text holds a NUL byte at offset 7", "remove the \\u0000: neither paths nor arguments can carry it"},
     };
     check_refusals(refusals, array_length(refusals));
+}
+
+/* One that cannot be written to, and one that can. */
+#define DISKS                                                                                                          \
+    "\"disks\": [{\"id\": \"a\", \"path\": \"disk.img\", \"format\": \"raw\", \"read_only\": true},"                   \
+    " {\"id\": \"b\", \"path\": \"file\", \"format\": \"raw\"}]"
+
+/* What is mounted: roots, disks, memory. */
+TEST(roots_and_mounts)
+{
+    static const struct refusal refusals[] = {
+        {"{\"root\": {\"disk\": \"a\"}}", VIAL_ERROR_NOT_FOUND, "root.disk", "a", "the machine has no disks",
+         "add it to disks"},
+        {"{\"root\": {\"disk\": \"c\"}, " DISKS "}", VIAL_ERROR_NOT_FOUND, "root.disk", "c", "no disk has the id \"c\"",
+         "give the id of one of the disks (vial vm inspect --json)"},
+        {"{\"root\": {\"disk\": \"\"}, " DISKS "}", VIAL_ERROR_MISSING, "root.disk", "", "it is empty",
+         "give the id of a disk"},
+        {"{\"root\": {\"disk\": \"b\", \"fstype\": \"ext4\\u0007\"}, " DISKS "}", VIAL_ERROR_INVALID, "root.fstype",
+         "ext4\\x07", "it holds control or non-ASCII characters", "use only characters from space to tilde"},
+        {"{\"root\": {\"disk\": \"b\", \"fstype\": \"a-name-that-no-file-system-of-linux-has\"}, " DISKS "}",
+         VIAL_ERROR_TOO_BIG, "root.fstype", "a-name-that-no-file-system-of-linux-has", "it is longer than 32 bytes",
+         "use a shorter one"},
+        {"{\"root\": {\"layers\": []}, " DISKS "}", VIAL_ERROR_MISSING, "root.layers", "", "there is no layer",
+         "name at least one disk"},
+        {"{\"root\": {\"layers\": [\"a\", \"x\"]}, " DISKS "}", VIAL_ERROR_NOT_FOUND, "root.layers[1]", "x",
+         "no disk has the id \"x\"", "give the id of one of the disks (vial vm inspect --json)"},
+        {"{\"root\": {\"layers\": [\"a\"], \"upper\": \"a\"}, " DISKS "}", VIAL_ERROR_CONFLICT, "root.upper", "a",
+         "the upper layer is written to, and its disk is read_only",
+         "let the disk be written to, or leave upper out for a throw-away layer"},
+        {"{\"root\": {\"layers\": [\"a\", \"a\"]}, " DISKS "}", VIAL_ERROR_DUPLICATE, "root.layers[1]", "a",
+         "root.layers[0] is the same disk", "mount each disk once"},
+        {"{\"root\": {\"layers\": [\"a\"], \"upper\": \"b\"}, " DISKS
+         ", \"mounts\": [{\"disk\": \"b\", \"guest\": \"/b\"}]}",
+         VIAL_ERROR_DUPLICATE, "mounts[0].disk", "b", "root.upper is the same disk", "mount each disk once"},
+        {"{\"root\": {\"host\": true, \"hidden\": [\"usr\"]}}", VIAL_ERROR_INVALID, "root.hidden[0]", "usr",
+         "a path of the guest must be absolute", "begin the path with /"},
+        {"{\"root\": {\"host\": true, \"hidden\": [\"/opt\", \"/.\"]}}", VIAL_ERROR_CONFLICT, "root.hidden[1]", "/",
+         "nothing would be left", "use the builtin root"},
+        {"{\"root\": {\"host\": true, \"hidden\": [\"/init.krun/.\"]}}", VIAL_ERROR_CONFLICT, "root.hidden[0]",
+         "/init.krun/.", "/init.krun is the init that starts the machine", "leave it out"},
+        {"{\"root\": {\"host\": true, \"dax_window_mib\": 3}}", VIAL_ERROR_OUT_OF_RANGE, "root.dax_window_mib", "3",
+         "it is no size of a DAX window", "give an even number up to 1048576"},
+        {"{\"root\": {\"path\": \"root\", \"throw_away\": true}, \"kernel\": {\"init\": \"/sbin/init\"}}",
+         VIAL_ERROR_CONFLICT, "kernel.init", "/sbin/init", "the root or the mounts need the project's own init",
+         "leave it out; or use a folder or an initramfs as the root, without mounts"},
+        {"{\"mapped_dirs\": [\"data:/d\"], \"kernel\": {\"init\": \"/sbin/init\"}}", VIAL_ERROR_CONFLICT, "kernel.init",
+         "/sbin/init", "the root or the mounts need the project's own init",
+         "leave it out; or use a folder or an initramfs as the root, without mounts"},
+        {"{\"fs\": [{\"path\": \"data\", \"throw_away\": true}]}", VIAL_ERROR_UNSUPPORTED, "fs[0].throw_away", "true",
+         "only a root has a throw-away layer", "leave it out, or make it read_only"},
+        {"{\"fs\": [{\"path\": \"data\", \"owner\": {\"uid\": 4294967295}}]}", VIAL_ERROR_OUT_OF_RANGE, "fs[0].owner",
+         "4294967295", "4294967295 stands for nobody", "give numbers up to 4294967294"},
+        {"{\"mounts\": [{\"disk\": \"a\"}], " DISKS "}", VIAL_ERROR_MISSING, "mounts[0].guest", "", "it is not given",
+         "give an absolute path of the guest"},
+        {"{\"mounts\": [{\"guest\": \"/m\"}], " DISKS "}", VIAL_ERROR_MISSING, "mounts[0].disk", "", "it is not given",
+         "give the id of a disk"},
+        {"{\"mounts\": [{\"disk\": \"a\", \"guest\": \"/proc/.\"}], " DISKS "}", VIAL_ERROR_CONFLICT, "mounts[0].guest",
+         "/proc/.", "/proc is the guest kernel's own", "choose another path"},
+        {"{\"mapped_dirs\": [\"data:/d\"], \"mounts\": [{\"disk\": \"a\", \"guest\": \"/d/e\"}], " DISKS "}",
+         VIAL_ERROR_CONFLICT, "mounts[0].guest", "/d/e", "/d/e and /d (mapped_dirs[0]) lie one inside the other",
+         "mount the two side by side; one would hide a part of the other"},
+        {"{\"tmpfs\": [{\"guest\": \"/t\"}, {\"guest\": \"/t/\"}]}", VIAL_ERROR_DUPLICATE, "tmpfs[1].guest", "/t/",
+         "tmpfs[0] is mounted at /t already", "give each mount a path of its own"},
+        {"{\"tmpfs\": [{\"guest\": \"/t\", \"size_mib\": 9000000}]}", VIAL_ERROR_OUT_OF_RANGE, "tmpfs[0].size_mib",
+         "9000000", "no machine has that much memory", "give less than the machine's memory, or 0"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"queues\": 17}]}", VIAL_ERROR_OUT_OF_RANGE,
+         "disks[0].queues", "17", "a disk has at most 16 queues", "give at most 16, or 0 for one for each vCPU"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"limits\": {\"burst_bytes\": 5}}]}",
+         VIAL_ERROR_MISSING, "disks[0].limits", "5", "a burst of bytes means nothing without a limit",
+         "give bytes_per_second, too"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"raw\", \"limits\": {\"bytes_per_second\": 1, "
+         "\"burst_operations\": 6}}]}",
+         VIAL_ERROR_MISSING, "disks[0].limits", "6", "a burst of operations means nothing without a limit",
+         "give operations_per_second, too"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"qcow2\", \"backing\": [{\"format\": \"raw\"}]}]}",
+         VIAL_ERROR_MISSING, "disks[0].backing[0].path", "", "it is not given", "give the path as the image has it"},
+        {"{\"disks\": [{\"path\": \"disk.img\", \"format\": \"qcow2\", \"backing\": [{\"path\": \"b\"}]}]}",
+         VIAL_ERROR_MISSING, "disks[0].backing[0].format", "0", "the format of the image below is not given",
+         "name the format: raw, qcow2 or vmdk"},
+    };
+    check_refusals(refusals, array_length(refusals));
+}
+
+TEST(right_roots_and_mounts_are_accepted)
+{
+    static const char *const texts[] = {
+        "{\"root\": \"host\", \"mapped_dirs\": [\"data:/root/data\"]}",
+        "{\"root\": \"builtin\", \"tmpfs\": [{\"guest\": \"/dev/shm\"}], \"mapped_dirs\": [\"data:/d\"]}",
+        "{\"root\": {\"disk\": \"a\", \"options\": \"noatime,data=ordered\"}, " DISKS "}",
+        "{\"root\": {\"disk\": \"/dev/vda\"}, " DISKS "}",
+        "{\"root\": {\"layers\": [\"a\"], \"upper\": \"b\"}, " DISKS ", \"kernel\": {\"init\": \"/init.krun\"}}",
+        "{\"root\": {\"path\": \"root\"}, \"kernel\": {\"init\": \"/sbin/init\"}}",
+        "{\"mounts\": [{\"disk\": \"a\", \"guest\": \"/a\"}, {\"disk\": \"b\", \"guest\": \"/b\"}], " DISKS "}",
+    };
+    check_accepted(texts, array_length(texts));
 }
 
 TEST(disks)
