@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* One program for the host, from its request to its end. (proto/init.h)
+/* One program or an agent for the host, from what is mounted for it to its end. (proto/init.h)
  *
- *     system ──> port "vial.init" ──> request ──> streams ──> program ──> STARTED … ENDED ──> GOODBYE
+ *     port "vial.init" ──> setup: root ──> system ──> places ──┬─> request ──> streams ──> program ──> STARTED …
+ *                                                              └─> STARTED ──> agent …
+ *                      ──> disks unmounted ──> ENDED ──> GOODBYE, or the host switches the machine off
  *
  * What goes wrong before the port is open is told on the kernel's log, and the machine ends without an answer, which
  * the host can tell from any other end. Later everything ends in an answer.
@@ -10,10 +12,11 @@
  * nothing to say there, and the numbers are taken, so that no port gets one of them.
  *
  * Invariants: (1) STARTED is followed by ENDED, FAILED by nothing. (2) the function returns only after the host's
- * GOODBYE, or when the port has failed.
+ * GOODBYE, or when the port has failed. (3) when ENDED or FAILED is said, nothing is left to be written anywhere.
  *
- * Trust: the request comes from the host, which can do with the guest what it likes; it is checked all the same.
+ * Trust: what is asked comes from the host, which can do with the guest what it likes; it is checked all the same.
  */
+#include "agent.h"
 #include "guest.h"
 
 #include <errno.h>
@@ -25,32 +28,57 @@
 struct run {
     int port;
     int streams[PROGRAM_STREAMS];
+    struct message {
+        uint8_t *body; /* owned: what was decoded points into it */
+        void *table;   /* owned: its arrays */
+    } setup_message, request_message;
+    struct init_setup setup;
     struct init_request request;
-    uint8_t *body; /* owned: what the request points into */
-    void *table;   /* owned: its arrays */
 };
 
 static struct init_answer failed(enum init_stage stage, int failure)
 {
-    return (struct init_answer){.kind = INIT_FAILED, .stage = stage, .os_error = (uint32_t)-failure};
+    return (struct init_answer){
+        .kind = INIT_FAILED,
+        .stage = stage,
+        .os_error = (uint32_t)-failure,
+        .mount = INIT_NO_MOUNT,
+    };
 }
 
-static int read_request(struct run *run)
+/* The next message, which has to be of that kind. */
+static int read_message(const struct run *run, enum init_kind kind, struct message *message, size_t *ret_length)
 {
     uint8_t bytes[INIT_HEADER_BYTES];
     struct init_header header;
     int result = port_read(run->port, bytes, sizeof(bytes));
     if (result == 0)
         result = init_decode_header(bytes, &header);
-    if (result == 0 && header.kind != INIT_REQUEST)
+    if (result == 0 && header.kind != kind)
         result = -EPROTO;
     if (result < 0)
         return result;
-    run->body = malloc(header.body_bytes); /* no more than the limit: decoding the header has seen to that */
-    if (run->body == NULL)
+    message->body = malloc(header.body_bytes); /* no more than the limit: decoding the header has seen to that */
+    if (message->body == NULL)
         return -ENOMEM;
-    result = port_read(run->port, run->body, header.body_bytes);
-    return result == 0 ? init_decode_request(run->body, header.body_bytes, &run->request, &run->table) : result;
+    *ret_length = header.body_bytes;
+    return port_read(run->port, message->body, header.body_bytes);
+}
+
+static int read_setup(struct run *run)
+{
+    struct message *message = &run->setup_message;
+    size_t length = 0;
+    int result = read_message(run, INIT_SETUP, message, &length);
+    return result == 0 ? init_decode_setup(message->body, length, &run->setup, &message->table) : result;
+}
+
+static int read_request(struct run *run)
+{
+    struct message *message = &run->request_message;
+    size_t length = 0;
+    int result = read_message(run, INIT_REQUEST, message, &length);
+    return result == 0 ? init_decode_request(message->body, length, &run->request, &message->table) : result;
 }
 
 /* They stand before "vial.init" on the console, so that they have their names and are connected by now. */
@@ -95,6 +123,24 @@ static int answer_host(const struct run *run, const struct init_answer *answer)
     return result;
 }
 
+/* Everything that the program finds when it begins. */
+static bool prepare(struct run *run, struct init_answer *ret_failure)
+{
+    int result = read_setup(run);
+    if (result < 0) {
+        *ret_failure = failed(INIT_STAGE_REQUEST, result);
+        return false;
+    }
+    if (!storage_make_root(&run->setup, ret_failure))
+        return false;
+    result = prepare_system(run->setup.hostname);
+    if (result < 0) {
+        *ret_failure = failed(INIT_STAGE_SYSTEM, result);
+        return false;
+    }
+    return storage_mount_places(&run->setup, ret_failure);
+}
+
 /* Everything between the request and the last answer. */
 static struct init_answer run_program(struct run *run)
 {
@@ -117,7 +163,36 @@ static struct init_answer run_program(struct run *run)
     return answer;
 }
 
-/* A request that was not read stands before it. What is no message at all is not waited behind. */
+/* Nothing to run: whoever looks at the console sees that the guest is up. */
+static struct init_answer run_nothing(const struct run *run, void (*report)(void))
+{
+    static const struct init_answer started = {.kind = INIT_STARTED}, ended = {.kind = INIT_ENDED};
+    answer_host(run, &started);
+    for (int i = 0; i < PROGRAM_STREAMS; i++)
+        close(i);
+    report(); /* opens the console in their place */
+    drain_terminal();
+    return ended;
+}
+
+/* The agent's port stands before "vial.init", as those of a program's streams do. */
+static struct init_answer run_agent(const struct run *run)
+{
+    static const struct init_answer started = {.kind = INIT_STARTED}, ended = {.kind = INIT_ENDED};
+    int port = port_open(AGENT_PORT);
+    if (port < 0) {
+        tell("open", AGENT_PORT, port);
+        return failed(INIT_STAGE_STREAMS, port);
+    }
+    answer_host(run, &started);
+    int result = agent_serve(port);
+    close(port);
+    if (result < 0)
+        tell("serve", AGENT_PORT, result);
+    return ended;
+}
+
+/* Messages that were not read stand before it. What is no message at all is not waited behind. */
 static void wait_for_goodbye(const struct run *run)
 {
     uint8_t bytes[INIT_HEADER_BYTES], skipped[256];
@@ -146,21 +221,35 @@ static void close_console(void)
         close(fd);
 }
 
-void run_for_host(void)
+static void free_message(struct message *message)
+{
+    free(message->table);
+    free(message->body);
+}
+
+void run_for_host(void (*report)(void))
 {
     struct run run = {.streams = {-1, -1, -1}};
-    int prepared = prepare_system();
+    struct init_answer answer;
+    int essential = mount_essentials();
     close_console();
     run.port = port_wait(INIT_PORT);
     if (run.port < 0) {
         tell("open", INIT_PORT, run.port);
         return;
     }
-    struct init_answer answer = prepared < 0 ? failed(INIT_STAGE_MOUNT, prepared) : run_program(&run);
+    if (essential < 0)
+        answer = failed(INIT_STAGE_SYSTEM, essential);
+    else if (prepare(&run, &answer))
+        answer = run.setup.has_request   ? run_program(&run)
+                 : run.setup.wants_agent ? run_agent(&run)
+                                         : run_nothing(&run, report);
     close_streams(&run);
-    if (answer_host(&run, &answer) == 0)
+    storage_release();
+    int result = answer_host(&run, &answer);
+    if (result == 0)
         wait_for_goodbye(&run);
-    free(run.table);
-    free(run.body);
+    free_message(&run.setup_message);
+    free_message(&run.request_message);
     close(run.port);
 }

@@ -14,11 +14,40 @@ void tell(const char *what, const char *on, int failure);
 
 int mount_at(const char *type, const char *folder, unsigned long flags, const char *data);
 
-/* What a Linux program expects to find. Only /dev, /proc and /sys can make it fail. */
-int prepare_system(void);
+/* /dev, /proc and /sys, without which there is no way to the host. */
+int mount_essentials(void);
+
+/* What else a Linux program expects to find; and those again, where the root is another one by now. Only they can make
+ * it fail. An empty name of the host is the usual one. */
+int prepare_system(const char *hostname);
 
 /* Whether this kernel is a user-mode Linux. */
 bool is_user_mode_linux(void);
+
+/* ---- disks.c ---- */
+
+enum { DISK_PATH_BYTES = 280 };
+
+/* The device of the disk with that id ("/dev/…": itself). -ENOENT, or -E2BIG. */
+int disk_find(const char *id, char path[DISK_PATH_BYTES]);
+
+/* Names in /dev/disk/by-id, as programs expect them. */
+void disk_link_all(void);
+
+/* Mounts the device: with an empty type as its content says. */
+int disk_mount(const char *device, const char *target, const char *type, unsigned long flags, const char *data);
+
+/* ---- storage.c ---- */
+
+/* Makes the root that the host asks for and moves there. Without one to make, nothing happens. When it is false, the
+ * answer says what failed, here as below. */
+bool storage_make_root(const struct init_setup *setup, struct init_answer *ret_failure);
+
+/* Mounts what lies below the root. */
+bool storage_mount_places(const struct init_setup *setup, struct init_answer *ret_failure);
+
+/* Writes back and unmounts what lies on disks, as far as can be; the machine ends next. */
+void storage_release(void);
 
 /* ---- ports.c ---- */
 
@@ -36,6 +65,9 @@ int port_write(int fd, const void *bytes, size_t length);
 
 enum { PROGRAM_STREAMS = 3 };
 
+/* execve, of a path or of a name that is looked up in `search`, a PATH. Returns with errno set, or not at all. */
+void program_execute(const char *path, const char *search, char *const *args, char *const *env);
+
 /* Starts the program: its process, which has executed it, in *ret_child. Otherwise the answer says what failed. */
 bool program_start(const struct init_request *request, const int streams[PROGRAM_STREAMS], pid_t *ret_child,
                    struct init_answer *ret_failure);
@@ -45,7 +77,8 @@ struct init_answer program_wait(pid_t child);
 
 /* ---- exec.c ---- */
 
-/* Asks the host what to run, runs it, and tells how it ended. */
-void run_for_host(void);
+/* Asks the host what to mount and to run, does it, and tells how it ended. Without a program it calls `report` on the
+ * console instead. */
+void run_for_host(void (*report)(void));
 
 #endif

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The first process of a guest: runs what the host asks for, or says that the guest is up, and ends the machine.
+/* The first process of a guest: mounts and runs what the host asks for, or says that the guest is up, and ends the
+ * machine.
  *
- * With VIAL_EXEC in its environment (a word on the kernel's command line) it runs one program and tells the host how it
- * ended; exec.c does that, and proto/init.h is what they agree on. Without it, it mounts what it needs to know where it
- * is (/proc, /dev), and prints one line on its standard output:
+ * With VIAL_EXEC in its environment (a word on the kernel's command line) it mounts a root and what lies below, runs
+ * one program and tells the host how it ended, or becomes the host's agent (agent.c) until that ends; exec.c does it,
+ * and proto/init.h is what they agree on. Without it, it mounts what it needs to know where it is (/proc, /dev), and
+ * prints one line on its standard output:
  *
  *     vial-init: up 0.123 s, kernel 7.3.1, 2 CPUs
  *
@@ -63,15 +65,11 @@ static void report(void)
 
 static void say_up(void)
 {
-    int dev = mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
+    int result = mount_essentials();
     open_console();
-    int proc = mount_at("proc", "/proc", MS_NOSUID | MS_NOEXEC, NULL);
-    errno = -dev;
-    if (dev < 0)
-        complain("mount", "/dev");
-    errno = -proc;
-    if (proc < 0)
-        complain("mount", "/proc");
+    errno = -result;
+    if (result < 0)
+        complain("mount", "/dev, /proc or /sys");
     report();
 }
 
@@ -91,7 +89,7 @@ int main(void)
         return 1;
     }
     if (getenv(INIT_VARIABLE) != NULL)
-        run_for_host();
+        run_for_host(say_up);
     else
         say_up();
     end_machine();

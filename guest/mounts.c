@@ -52,10 +52,21 @@ static const struct place {
     {"cgroup2", "/sys/fs/cgroup", NULL, MS_NOSUID | MS_NOEXEC | MS_NODEV, false},
 };
 
-static int mount_all(void)
+/* What is there already is left as it is: a second file system over the first would hide it. */
+static bool is_mounted(const struct place *place)
+{
+    struct stat inside, above;
+    char parent[sizeof("/sys/fs/cgroup/..")];
+    snprintf(parent, sizeof(parent), "%s/..", place->folder);
+    return stat(place->folder, &inside) == 0 && stat(parent, &above) == 0 && inside.st_dev != above.st_dev;
+}
+
+static int mount_all(bool only_essential)
 {
     int failure = 0;
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if ((only_essential && !places[i].is_essential) || is_mounted(&places[i]))
+            continue;
         int result = mount_at(places[i].type, places[i].folder, places[i].flags, places[i].data);
         if (result < 0)
             tell("mount", places[i].folder, result);
@@ -63,6 +74,11 @@ static int mount_all(void)
             failure = result;
     }
     return failure;
+}
+
+int mount_essentials(void)
+{
+    return mount_all(true);
 }
 
 /* Where the root is read-only, what programs write to is memory. A root that can be written to is left as it is. */
@@ -100,16 +116,17 @@ static void raise_loopback(void)
     close(fd);
 }
 
-int prepare_system(void)
+int prepare_system(const char *hostname)
 {
-    static const char host_name[] = "vial";
-    int result = mount_all();
+    const char *name = hostname[0] != '\0' ? hostname : "vial";
+    int result = mount_all(false);
     mount_scratch("/tmp", "mode=1777");
     mount_scratch("/run", "mode=755");
     link_descriptors();
+    disk_link_all();
     raise_loopback();
-    if (sethostname(host_name, sizeof(host_name) - 1) < 0)
-        tell("name", host_name, -errno);
+    if (sethostname(name, strlen(name)) < 0)
+        tell("name", name, -errno);
     return result;
 }
 

@@ -80,15 +80,14 @@ static const char *search_path(const struct init_request *request)
 }
 
 /* Each folder of PATH in its order (POSIX XBD 8.3); an empty one is the working directory. What may not be executed is
- * passed over, but remembered. Returns with errno set, or not at all. */
-static void execute_found(const struct init_request *request, char *const *args, char *const *env)
+ * passed over, but remembered. */
+static void execute_found(const char *name, const char *search, char *const *args, char *const *env)
 {
     int failure = ENOENT;
-    for (const char *folder = search_path(request); folder != NULL;) {
+    for (const char *folder = search; folder != NULL;) {
         char path[LIMIT_EXEC_PATH_BYTES];
         size_t length = strcspn(folder, ":");
-        int written = snprintf(path, sizeof(path), "%.*s%s%s", (int)length, folder, length > 0 ? "/" : "",
-                               request->path);
+        int written = snprintf(path, sizeof(path), "%.*s%s%s", (int)length, folder, length > 0 ? "/" : "", name);
         folder = folder[length] == ':' ? folder + length + 1 : NULL;
         if (written < 0 || (size_t)written >= sizeof(path))
             continue;
@@ -101,15 +100,19 @@ static void execute_found(const struct init_request *request, char *const *args,
     errno = failure;
 }
 
+void program_execute(const char *path, const char *search, char *const *args, char *const *env)
+{
+    if (strchr(path, '/') == NULL)
+        execute_found(path, search, args, env);
+    else
+        execve(path, args, env);
+}
+
 static void execute(const struct init_request *request)
 {
     /* execve changes neither; its prototype is older than const. */
-    char *const *args = (char *const *)(uintptr_t)(request->args - 1), *const *env = (char *const *)(uintptr_t)
-                                                                                         request->env;
-    if (strchr(request->path, '/') == NULL)
-        execute_found(request, args, env);
-    else
-        execve(request->path, args, env);
+    program_execute(request->path, search_path(request), (char *const *)(uintptr_t)(request->args - 1),
+                    (char *const *)(uintptr_t)request->env);
 }
 
 /* Returns the stage that failed, with errno set, or not at all. */
@@ -148,7 +151,8 @@ static _Noreturn void run_child(const struct init_request *request, const int st
 
 static bool fail(enum init_stage stage, int os_error, struct init_answer *ret_failure)
 {
-    *ret_failure = (struct init_answer){.kind = INIT_FAILED, .stage = stage, .os_error = (uint32_t)os_error};
+    *ret_failure = (struct init_answer){
+        .kind = INIT_FAILED, .stage = stage, .os_error = (uint32_t)os_error, .mount = INIT_NO_MOUNT};
     return false;
 }
 

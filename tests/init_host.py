@@ -19,23 +19,39 @@ import sys
 import tempfile
 import time
 
-REQUEST, GOODBYE, STARTED, FAILED, ENDED = 1, 2, 16, 17, 18
+REQUEST, GOODBYE, SETUP, STARTED, FAILED, ENDED = 1, 2, 3, 16, 17, 18
 TERMINAL, UID, GID = 1, 2, 4
-MOUNT, STREAMS, RLIMIT, SETUID, CHDIR, EXEC = 2, 3, 6, 9, 10, 11
+SOURCE, TARGET, MOUNT, STREAMS, RLIMIT, SETUID, CHDIR, EXEC = 3, 4, 5, 8, 11, 14, 15, 16
+NO_MOUNT = 0xffffffff
+ROOT, LOWER, UPPER, PLACE = 1, 2, 3, 4  # roles
+DISK, VIRTIOFS, TMPFS, PRESENT = 1, 2, 3, 4  # kinds
 LIMIT = 90
 PATH = b"PATH=/bin"
 
 
-def message(kind, body=b"", version=1):
+def message(kind, body=b"", version=3):
     return struct.pack("<IHH", len(body), kind, version) + body
 
 
-def request(path, *args, env=(PATH,), workdir=b"/", uid=None, gid=None, limits=(), terminal=False):
+def setup(*mounts, has_request=True):
+    """Each mount is (role, kind, flags, source, target, type, options)."""
+    body = struct.pack("<2I", has_request, len(mounts)) + b"\0"
+    for mount in mounts:
+        body += struct.pack("<3I", *mount[:3]) + b"".join(text + b"\0" for text in mount[3:])
+    return message(SETUP, body)
+
+
+def failed(stage, os_error, mount=NO_MOUNT):
+    return (FAILED, stage, os_error, mount)
+
+
+def request(path, *args, env=(PATH,), workdir=b"/", uid=None, gid=None, limits=(), terminal=False,
+            mounts=()):
     flags = (TERMINAL if terminal else 0) | (UID if uid is not None else 0) | (GID if gid is not None else 0)
     body = struct.pack("<6I", flags, uid or 0, gid or 0, len(args), len(env), len(limits))
     for limit in limits:
         body += struct.pack("<IIQQ", limit[0], 0, limit[1], limit[2])
-    return message(REQUEST, body + b"".join(text + b"\0" for text in (path, workdir, *args, *env)))
+    return setup(*mounts) + message(REQUEST, body + b"".join(text + b"\0" for text in (path, workdir, *args, *env)))
 
 
 def shell(script, **options):
@@ -66,7 +82,7 @@ class Guest:
         command = ["qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max", "-m", "256",
                    "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "file:" + self.path("log"),
                    "-kernel", sys.argv[1], "-initrd", sys.argv[2], "-append",
-                   f"console={'hvc0' if terminal else 'ttyS0'} reboot=t panic=-1 VIAL_EXEC=1",
+                   f"console={'hvc0' if terminal else 'ttyS0'} reboot=t panic=-1 no_timer_check VIAL_EXEC=1",
                    "-device", "virtio-serial-device,max_ports=8"]
         listeners = {}
         if self.is_late:
@@ -123,7 +139,7 @@ class Guest:
         data = self.output["init"]
         while len(data) >= 8:
             length, kind, version = struct.unpack("<IHH", data[:8])
-            if version != 1 or length > 8:
+            if version != 3 or length > 12:
                 self.fail("an answer makes no sense")
             if len(data) < 8 + length:
                 break
@@ -189,27 +205,53 @@ def case_signal():
 
 
 def case_missing():
-    run(request(b"no-such-program"), (FAILED, EXEC, 2))
-    run(request(b"/no/such/program"), (FAILED, EXEC, 2))
+    run(request(b"no-such-program"), failed(EXEC, 2))
+    run(request(b"/no/such/program"), failed(EXEC, 2))
 
 
 def case_denied():
-    run(request(b"/etc/passwd"), (FAILED, EXEC, 13))
-    run(request(b"passwd", env=(b"PATH=/etc",)), (FAILED, EXEC, 13))
+    run(request(b"/etc/passwd"), failed(EXEC, 13))
+    run(request(b"passwd", env=(b"PATH=/etc",)), failed(EXEC, 13))
 
 
 def case_folder():
-    run(request(b"/bin/true", workdir=b"/nowhere"), (FAILED, CHDIR, 2))
+    run(request(b"/bin/true", workdir=b"/nowhere"), failed(CHDIR, 2))
 
 
 def case_nonsense():
     """Another version of the protocol, and a request that does not hold together."""
-    run(message(REQUEST, bytes(24), version=2), (FAILED, 1, 71))
-    run(message(REQUEST, bytes(24)), (FAILED, 1, 71))
+    run(message(SETUP, bytes(8), version=1), failed(1, 71))
+    run(message(REQUEST, bytes(24)), failed(1, 71))
+    run(setup() + message(REQUEST, bytes(24)), failed(1, 71))
+    run(setup((PLACE, TMPFS, 0, b"", b"no/path", b"", b"")), failed(1, 71))
+
+
+def case_mounts():
+    """Memory and a root in layers over what is there, with a mount point that has to be made."""
+    mounts = ((LOWER, PRESENT, 0, b"", b"", b"", b""), (PLACE, TMPFS, 6, b"", b"/made/for/it", b"", b"size=64k,mode=700"))
+    guest = run(shell("grep -E ' / | /made' /proc/mounts; echo x >/new && cat /new", mounts=mounts), (STARTED,),
+                (ENDED, 0, 0))
+    lines = guest.output["stdout"].decode().splitlines()
+    if len(lines) != 3 or not lines[0].startswith("overlay / overlay rw") or "nosuid,nodev" not in lines[1] or \
+            "size=64k,mode=700" not in lines[1] or lines[2] != "x":
+        guest.fail("the mounts are not as they were asked for")
+
+
+def case_mount_failures():
+    disk = (PLACE, DISK, 0, b"data", b"/data", b"", b"")
+    run(shell("true", mounts=((PLACE, TMPFS, 0, b"", b"/a", b"", b""), disk)), failed(SOURCE, 2, 1))
+    run(shell("true", mounts=((PLACE, TMPFS, 0, b"", b"/etc/passwd", b"", b""),)), failed(TARGET, 20, 0))
+    run(shell("true", mounts=((PLACE, VIRTIOFS, 0, b"none", b"/data", b"", b""),)), failed(MOUNT, 22, 0))
+    run(shell("true", mounts=((ROOT, DISK, 0, b"/dev/vdq", b"", b"ext4", b""),)), failed(SOURCE, 2, 0))
+
+
+def case_nothing_to_run():
+    """Then init says that it is up; there is no console here, and nobody hears it."""
+    run(setup((PLACE, TMPFS, 0, b"", b"/t", b"", b""), has_request=False), (STARTED,), (ENDED, 0, 0))
 
 
 def case_no_streams():
-    run(request(b"/bin/true"), (FAILED, STREAMS, 2), streams=False)
+    run(request(b"/bin/true"), failed(STREAMS, 2), streams=False)
 
 
 def case_late():
@@ -329,15 +371,18 @@ def case_terminal():
     guest.until(lambda: b"ready> " in guest.output["console"])
     guest.send("console", b"tty; stty -a | head -n 1; test -t 2 && echo a $((1+2)) terminal; ps -o tty,args >/dev/tty\n")
     guest.until(lambda: b"a 3 terminal" in guest.output["console"])
-    guest.send("console", b"stty rows 41 cols 97; stty size; sleep 1000\n")
+    guest.send("console", b"stty rows 41 cols 97; stty size\n")
     guest.until(lambda: b"41 97" in guest.output["console"])
-    time.sleep(1)
+    # What it prints comes from the foreground: only from there on are ^Z and ^C its own.
+    guest.send("console", b"sh -c 'trap \"echo on $((5+1))\" CONT; echo at $((2+2)); while sleep 0.2; do :; done'\n")
+    guest.until(lambda: b"at 4" in guest.output["console"])
     guest.send("console", b"\x1a")  # ^Z: stopped, and the shell is there again
     guest.until(lambda: b"Stopped" in guest.output["console"])
     guest.send("console", b"fg\n")
-    time.sleep(2)
+    guest.until(lambda: b"on 6" in guest.output["console"])
+    prompts = guest.output["console"].count(b"ready> ")
     guest.send("console", b"\x03")  # ^C ends it and not the shell
-    time.sleep(1)
+    guest.until(lambda: guest.output["console"].count(b"ready> ") > prompts)
     guest.send("console", b"echo last $((3+4)); seq 2000; exit 5\n")
     guest.finish((STARTED,), (ENDED, 0, 5))
     text = guest.text("console")

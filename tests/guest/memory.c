@@ -195,3 +195,59 @@ bool part_sharing(void)
     }
     return true;
 }
+
+/* ---- between processes of different times ---- */
+
+enum { leftover_rounds = 20, leavers = 4, leftover_bytes = 16 * page };
+static char *const places[] = {(char *)0x100000000, (char *)0x2000000000}; /* where nothing of a program's own is */
+
+static bool leave_something(void)
+{
+    for (size_t i = 0; i < length_of(places); i++) {
+        char *memory = mmap(places[i], leftover_bytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (memory != places[i])
+            return complain("memory at %p", (void *)places[i]);
+        memset(memory, 'x', leftover_bytes);
+    }
+    return true;
+}
+
+bool finds_nothing(void)
+{
+    bool is_good = true;
+    catch_faults();
+    for (size_t i = 0; i < length_of(places); i++)
+        for (size_t at = 0; at < leftover_bytes; at += page)
+            is_good &= expect(read_faults(places[i] + at) == SIGSEGV) &&
+                       expect(write_faults(places[i] + at) == SIGSEGV);
+    return is_good;
+}
+
+/* What runs a program may have run another before: nothing of that one's memory is there, after fork and after exec. */
+bool part_leftovers(void)
+{
+    static const char *const bare[] = {"/proc/self/exe", "bare", NULL};
+    for (int round = 0; round < leftover_rounds; round++) {
+        pid_t children[leavers];
+        for (int i = 0; i < leavers; i++) { /* all at once, so that there are several to be used again */
+            children[i] = fork();
+            if (children[i] == 0)
+                _exit(!leave_something());
+        }
+        for (int i = 0; i < leavers; i++)
+            if (!expect(status_of(children[i]) == 0))
+                return false;
+        pid_t same = fork();
+        if (same == 0)
+            _exit(!finds_nothing());
+        pid_t other = fork();
+        if (other == 0) {
+            execv(bare[0], (char *const *)(uintptr_t)bare);
+            _exit(127);
+        }
+        if (!expect(status_of(same) == 0) || !expect(status_of(other) == 0))
+            return false;
+    }
+    return true;
+}

@@ -13,7 +13,7 @@ typedef bool part_function(void);
 
 part_function part_storm, part_vfork, part_pipes, part_limits, part_stack;
 part_function part_cpus, part_threads, part_pingpong;
-part_function part_mappings, part_faults, part_sharing;
+part_function part_mappings, part_faults, part_sharing, part_leftovers;
 part_function part_signals, part_queued, part_stopping, part_arithmetic;
 part_function part_unix, part_loopback, part_epoll;
 part_function part_registers, part_control_words;
@@ -31,6 +31,9 @@ void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 uint64_t now_ns(void);
 unsigned cpu_count(void);
 void pin_to(unsigned cpu);
+
+/* What part_leftovers executes: whether there is nothing where others had memory. */
+bool finds_nothing(void);
 
 /* The exit status of a child, or 128+N when signal N ended it; -1 when there is no such child. */
 int status_of(int child);
