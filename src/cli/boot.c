@@ -209,7 +209,7 @@ static int run_boot(const struct command *command, int argc, char *argv[])
         print_error(command->path, &boot.machine.error);
         return EXIT_OURS;
     }
-    int operands = command_options(command, machine_options, &boot.machine, argc, argv, 0, LIMIT_STRINGS + 1, &is_json);
+    int operands = command_options(command, &boot.machine, argc, argv, 0, LIMIT_STRINGS + 1, &is_json);
     int status = operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
     if (operands >= 0 && take_command(&boot.machine, argv, operands) < 0)
         operands = OPTIONS_WRONG;
@@ -224,15 +224,17 @@ const struct command command_boot = {
     .path = "vial boot",
     .arguments = "[OPTIONS] [-- COMMAND [ARGUMENT]...]",
     .summary = "Boot a guest, with this terminal as its console",
-    .help =
-        "The guest's console is standard input and output; on a terminal it is in raw mode, so ^C goes to the guest.\n"
-        "With a COMMAND, the guest's init runs it (the initramfs must have vial-init as its init): standard input,\n"
-        "output and error are the command's own, and so is the exit status.\n\n" MACHINE_OPTIONS_HELP
-        "  --json                 say on standard error how it ended, as JSON\n\n"
-        "exit status: the command's (128+N when signal N killed it, 127 when it was not found, 126 when it could not\n"
-        "be executed); without a command 0 when the guest shut down or reset the machine. 1 when its kernel panicked "
-        "or\n"
-        "a CPU triple-faulted, 125 when vial could not run it or nobody knows what became of the command, 128+N when\n"
-        "signal N ended vial\n",
+    .about =
+        "The guest's console is standard input and output; on a terminal it is in raw mode, so ^C goes to the guest. "
+        "With a COMMAND, the guest's init runs it (the initramfs must have vial-init as its init): standard input, "
+        "output and error are the command's own, and so is the exit status.",
+    .statuses =
+        "the command's (128+N when signal N killed it, 127 when it was not found, 126 when it could not be executed); "
+        "without a command 0 when the guest shut down or reset the machine. 1 when its kernel panicked or a CPU "
+        "triple-faulted, 125 when vial could not run it or nobody knows what became of the command, 128+N when signal "
+        "N "
+        "ended vial",
+    .options = {machine_boot_options, machine_options},
+    .group = "machines",
     .run = run_boot,
 };

@@ -18,7 +18,7 @@
  * received. One thing it can do to this process, by shrinking the file of its memory, is to have SIGBUS kill it; that
  * harms nobody but its own device, and the socket's file is replaced by the next start.
  */
-#include "cli/command.h"
+#include "cli/device.h"
 
 #include "base/alloc.h"
 #include "base/error.h"
@@ -26,10 +26,7 @@
 #include "base/limits.h"
 #include "base/loop.h"
 #include "base/text.h"
-#include "cli/local_socket.h"
-#include "device/console/console.h"
 #include "device/rng/rng.h"
-#include "virtio/vhost_user.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,41 +36,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { MOST_NAMED_PORTS = CONSOLE_MOST_PORTS - 1 };
-
-struct named_port {
-    char *name;       /* owned */
-    const char *path; /* borrowed from the arguments */
-    int fd;           /* owned; -1 until it is opened */
-};
-
-struct server {
-    const struct command *command;
-    const char *kind;
-    struct vial_error error;
-
-    /* From the options: */
-    const char *path;  /* borrowed from the arguments; NULL for an inherited socket */
-    int inherited_fd;  /* owned, or -1 */
-    bool is_connected; /* it is the connection itself */
-    bool is_once;
-    uint64_t protocol_without;
-    const char *output_path; /* borrowed from the arguments; NULL for standard input and output */
-    struct named_port ports[MOST_NAMED_PORTS];
-    unsigned port_count;
-
-    bool has_input, has_output;   /* standard input and output were open when we started */
-    struct local_socket socket;   /* owned */
-    int output_fd;                /* owned, or -1 */
-    struct virtio_device *device; /* owned */
-    struct vhost_user *vhost;     /* owned */
-    struct loop *loop;            /* owned */
-    int signal_number;            /* that ended us, or 0 */
-};
-
-/* What makes the device; the error is reported by the caller. */
-typedef int (*make_function)(struct server *server);
 
 /* ---- options ---- */
 
@@ -167,23 +129,31 @@ static int take_port(void *user, const struct command_option *option, const char
     return 0;
 }
 
-#define SERVER_OPTIONS                                                                                                 \
-    {"--socket", true, take_socket, 0}, {"--fd", true, take_fd, 0}, {"--once", false, take_once, 0},                   \
-        {"--no-inband", false, take_no_inband, 0},                                                                     \
-    {                                                                                                                  \
-        .name = NULL                                                                                                   \
-    }
+const struct command_option server_options[] = {
+    {"--socket", 0, "PATH", "listen there, for this user alone; a socket that nobody has any more is replaced",
+     take_socket, .completes = COMPLETE_FILE},
+    {"--fd", 0, "N", "an inherited Unix socket instead, which listens or is connected", take_fd},
+    {"--once", 0, NULL, "end when the first connection ends", take_once},
+    {"--no-inband", 0, NULL, "do not offer in-band notifications: kicks and calls in the socket itself",
+     take_no_inband},
+    {"--json", 0, NULL, "when it listens, say so in one line of JSON on standard output", NULL},
+    {.name = NULL},
+};
 
-static const struct command_option rng_options[] = {SERVER_OPTIONS};
 static const struct command_option console_options[] = {
-    {"--output", true, take_output, 0},
-    {"--port", true, take_port, 0},
-    SERVER_OPTIONS,
+    {"--output", 0, "FILE", "append what the guest writes to a file instead, and give it no input", take_output,
+     .completes = COMPLETE_FILE},
+    {"--port", 0, "NAME=PATH",
+     "a further port, which the guest finds by its name in /sys/class/virtio-ports; PATH is a Unix socket to connect "
+     "to, "
+     "or a file to append to; may be repeated",
+     take_port},
+    {.name = NULL},
 };
 
 /* ---- devices ---- */
 
-static int fail(struct server *server, int os_error, const char *what)
+int device_fail(struct server *server, int os_error, const char *what)
 {
     return error_set_os(&server->error, VIAL_PHASE_START, os_error, "cannot %s", what);
 }
@@ -192,7 +162,7 @@ static int make_rng(struct server *server)
 {
     int result = rng_new(&server->device);
     if (result < 0)
-        fail(server, result, "make the random number generator");
+        device_fail(server, result, "make the random number generator");
     if (result == -EAGAIN)
         error_remedy(&server->error, "wait until the host has random numbers (it has just started)");
     return result;
@@ -271,7 +241,7 @@ static int make_console(struct server *server)
         ports[i + 1] = named_port(&server->ports[i]);
     result = console_new(&(struct console_options){.ports = ports, .port_count = server->port_count + 1},
                          &server->device);
-    return result < 0 ? fail(server, result, "make the console") : 0;
+    return result < 0 ? device_fail(server, result, "make the console") : 0;
 }
 
 /* ---- serving ---- */
@@ -323,7 +293,7 @@ static int attach(struct server *server)
     };
     int result = vhost_user_new(server->device, &options, &server->vhost);
     if (result < 0)
-        return fail(server, result, "serve the socket");
+        return device_fail(server, result, "serve the socket");
     steal_fd(fd); /* it is the server's now */
     return 0;
 }
@@ -337,17 +307,17 @@ static int watch(struct server *server)
         result = loop_add_signal(server->loop, SIGWINCH, handle_window, server, &source);
     if (result == 0 && is_console) /* a shell had the terminal while we were stopped */
         result = loop_add_signal(server->loop, SIGCONT, handle_window, server, &source);
-    return result < 0 ? fail(server, result, "wait for signals") : 0;
+    return result < 0 ? device_fail(server, result, "wait for signals") : 0;
 }
 
 /* Everything but the device's thread. Signals are watched last: until then they end this process as usual. */
 static int set_up(struct server *server, make_function make)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return fail(server, errno, "give up new privileges");
+        return device_fail(server, errno, "give up new privileges");
     int result = loop_new(&server->loop);
     if (result < 0)
-        return fail(server, result, "make an event loop");
+        return device_fail(server, result, "make an event loop");
     result = make(server);
     if (result == 0)
         result = open_socket(server);
@@ -391,7 +361,7 @@ static int run_server(struct server *server, bool is_json)
     if (result == 0)
         result = loop_run(server->loop);
     if (result < 0) {
-        fail(server, result, "run the device");
+        device_fail(server, result, "run the device");
         print_error(server->command->path, &server->error);
         return EXIT_OURS;
     }
@@ -414,12 +384,12 @@ static void release(struct server *server)
     loop_free(server->loop);
 }
 
-static int serve(const struct command *command, const struct command_option *options, make_function make, int argc,
-                 char *argv[])
+int device_serve(const struct command *command, make_function make, void *settings, int argc, char *argv[])
 {
     struct server server = {
         .command = command,
         .kind = command->name,
+        .settings = settings,
         .inherited_fd = -1,
         .has_input = fcntl(STDIN_FILENO, F_GETFD) >= 0,
         .has_output = fcntl(STDOUT_FILENO, F_GETFD) >= 0,
@@ -427,7 +397,7 @@ static int serve(const struct command *command, const struct command_option *opt
         .output_fd = -1,
     };
     bool is_json = false;
-    int operands = command_options(command, options, &server, argc, argv, 0, 0, &is_json);
+    int operands = command_options(command, &server, argc, argv, 0, 0, &is_json);
     int status = operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
     server.is_once |= server.is_connected;
     if (operands >= 0 && server.path == NULL && server.inherited_fd < 0) {
@@ -446,48 +416,39 @@ static int serve(const struct command *command, const struct command_option *opt
 
 static int run_rng(const struct command *command, int argc, char *argv[])
 {
-    return serve(command, rng_options, make_rng, argc, argv);
+    return device_serve(command, make_rng, NULL, argc, argv);
 }
+
+static const struct command command_rng = {
+    .name = "rng",
+    .path = "vial device rng",
+    .arguments = "--socket PATH|--fd N [OPTIONS]",
+    .summary = "Serve random numbers over vhost-user",
+    .statuses = SERVER_STATUSES,
+    .options = {server_options},
+    .run = run_rng,
+};
 
 static int run_console(const struct command *command, int argc, char *argv[])
 {
-    return serve(command, console_options, make_console, argc, argv);
+    return device_serve(command, make_console, NULL, argc, argv);
 }
 
-#define SERVER_HELP                                                                                                    \
-    "  --socket PATH     listen there, for this user alone; a socket that nobody has any more is replaced\n"           \
-    "  --fd N            an inherited Unix socket instead, which listens or is connected\n"                            \
-    "  --once            end when the first connection ends\n"                                                         \
-    "  --no-inband       do not offer in-band notifications: kicks and calls in the socket itself\n"                   \
-    "  --json            when it listens, say so in one line of JSON on standard output\n\n"                           \
-    "exit status: 0 when the only connection has ended, 125 when vial could not serve, 128+N when signal N ended "     \
-    "it;\n"                                                                                                            \
-    "vial --log-level info device ... tells on standard error who comes and goes\n"
-
-static const struct command kinds[] = {
-    {
-        .name = "rng",
-        .path = "vial device rng",
-        .arguments = "--socket PATH|--fd N [OPTIONS]",
-        .summary = "Serve random numbers over vhost-user",
-        .help = SERVER_HELP,
-        .run = run_rng,
-    },
-    {
-        .name = "console",
-        .path = "vial device console",
-        .arguments = "--socket PATH|--fd N [OPTIONS]",
-        .summary = "Serve a console and further ports over vhost-user",
-        .help = "The guest's console is standard input and output; on a terminal it is in raw mode while a guest has "
-                "it, so\n^C goes to the guest.\n\n"
-                "  --output FILE     append what the guest writes to a file instead, and give it no input\n"
-                "  --port NAME=PATH  a further port, which the guest finds by its name in /sys/class/virtio-ports; "
-                "PATH is a\n"
-                "                    Unix socket to connect to, or a file to append to; may be repeated\n" SERVER_HELP,
-        .run = run_console,
-    },
-    {.name = NULL},
+static const struct command command_console = {
+    .name = "console",
+    .path = "vial device console",
+    .arguments = "--socket PATH|--fd N [OPTIONS]",
+    .summary = "Serve a console and further ports over vhost-user",
+    .about =
+        "The guest's console is standard input and output; on a terminal it is in raw mode while a guest has it, so "
+        "^C goes to the guest.",
+    .statuses = SERVER_STATUSES,
+    .options = {console_options, server_options},
+    .run = run_console,
 };
+
+static const struct command *const kinds[] = {&command_rng, &command_console, &command_device_blk, &command_device_fs,
+                                              NULL};
 
 const struct command command_device = {
     .name = "device",

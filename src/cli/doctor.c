@@ -90,9 +90,9 @@ static int run_doctor(const struct command *command, int argc, char *argv[])
 {
     struct doctor_report report;
     bool is_json = false;
-    int operands = command_options(command, NULL, NULL, argc, argv, 0, 0, &is_json);
+    int operands = command_options(command, NULL, argc, argv, 0, 0, &is_json);
     if (operands < 0)
-        return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
+        return options_status(operands);
     doctor_run("", &report);
     int status = report.auto_engine >= 0 ? EXIT_YES : EXIT_NO;
     if (is_json)
@@ -106,10 +106,9 @@ const struct command command_doctor = {
     .path = "vial doctor",
     .arguments = "[--json]",
     .summary = "Check what this host can run, and say what to do about the rest",
-    .help =
-        "Tries KVM in a throwaway machine and times ring-0 code in it, looks for the guest kernels, and tries what\n"
-        "confinement needs. Names the engines that can run a guest here and the one that auto would take.\n\n"
-        "  --json   machine-readable, with stable names\n\n"
-        "exit status: 0 when at least one engine can run a guest, 1 when none can\n",
+    .about =
+        "Tries KVM in a throwaway machine and times ring-0 code in it, looks for the guest kernels, and tries what "
+        "confinement needs. Names the engines that can run a guest here and the one that auto would take.",
+    .statuses = "0 when at least one engine can run a guest, 1 when none can",
     .run = run_doctor,
 };

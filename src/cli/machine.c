@@ -76,8 +76,7 @@ static int take_acpi(void *user, const struct command_option *option, const char
     return 0;
 }
 
-/* MiB, or with a suffix: 512, 512M, 6G. */
-static int take_memory(void *user, const struct command_option *option, const char *value)
+bool machine_parse_mib(const char *value, uint64_t *ret_mib)
 {
     size_t length = strlen(value);
     char suffix = length > 0 ? value[length - 1] : '\0';
@@ -85,9 +84,16 @@ static int take_memory(void *user, const struct command_option *option, const ch
     bool has_suffix = unit_mib > 1 || suffix == 'M' || suffix == 'm';
     uint64_t number = 0;
     if (text_to_u64(value, length - has_suffix, UINT32_MAX, &number) < 0)
-        return refuse_value(option->name, value, "it is not a size", "give MiB, or a number with M or G, such as 2G");
-    *(uint64_t *)member_of(user, option) = number * unit_mib;
-    return 0;
+        return false;
+    *ret_mib = number * unit_mib;
+    return true;
+}
+
+static int take_memory(void *user, const struct command_option *option, const char *value)
+{
+    if (machine_parse_mib(value, member_of(user, option)))
+        return 0;
+    return refuse_value(option->name, value, "it is not a size", "give MiB, or a number with M or G, such as 2G");
 }
 
 static int take_cpus(void *user, const struct command_option *option, const char *value)
@@ -183,29 +189,63 @@ static int take_serial(void *user, const struct command_option *option, const ch
 #define MEMBER(member) offsetof(struct vial_vm_config, member)
 
 const struct command_option machine_options[] = {
-    {"--config", true, take_config, 0},
-    {"--kernel", true, take_text, MEMBER(kernel.path)},
-    {"--kernel-format", true, take_format, MEMBER(kernel.format)},
-    {"--krunfw", true, take_text, MEMBER(kernel.krunfw)},
-    {"--initramfs", true, take_text, MEMBER(kernel.initramfs)},
-    {"--init", true, take_text, MEMBER(kernel.init)},
-    {"--cmdline", true, take_cmdline, 0},
-    {"--env", true, take_env, 0},
-    {"--workdir", true, take_workdir, 0},
-    {"--engine", true, take_engine, MEMBER(machine.engine)},
-    {"--insecure-no-jail", false, take_flag, MEMBER(machine.insecure_no_jail)},
-    {"--cpus", true, take_cpus, MEMBER(machine.vcpus)},
-    {"--memory", true, take_memory, MEMBER(machine.memory_mib)},
-    {"--console", true, take_console, 0},
-    {"--serial", false, take_serial, 0},
-    {"--split-irqchip", false, take_flag, MEMBER(machine.split_irqchip)},
-    {"--acpi", false, take_acpi, MEMBER(machine.acpi)},
-    {"--no-acpi", false, take_acpi, MEMBER(machine.acpi)},
-    {"--hyperthreading", false, take_flag, MEMBER(machine.hyperthreading)},
-    {"--nested", false, take_flag, MEMBER(machine.nested_virtualization)},
-    {"--huge-pages", false, take_flag, MEMBER(machine.huge_pages)},
-    {"--no-balloon", false, take_no_flag, MEMBER(machine.balloon)},
-    {"--no-rng", false, take_no_flag, MEMBER(machine.rng)},
+    {"--config", 0, "FILE", "a machine's configuration (docs/CONFIG.md), which the options behind it change",
+     take_config, .completes = COMPLETE_FILE},
+    {"--engine", 0, "NAME", "auto (default: kvm where it runs guests natively, else uml), kvm, uml", take_engine,
+     MEMBER(machine.engine), "auto kvm uml"},
+    {"--insecure-no-jail", 0, NULL, "uml: start even where this host forbids walls of the guest's jail", take_flag,
+     MEMBER(machine.insecure_no_jail)},
+    {"--cpus", 0, "N", "virtual CPUs, 1 to 64 (default: 1)", take_cpus, MEMBER(machine.vcpus)},
+    {"--memory", 'm', "SIZE", "MiB, or with a suffix M or G (default: 512)", take_memory, MEMBER(machine.memory_mib)},
+    {"--root", 0, "ROOT",
+     "the guest's root: FOLDER[:ro], or with :throwaway what the guest writes goes with the machine; host: this host's "
+     "programs (/usr, /etc, …), what every user may read of them, under such a layer; builtin: an empty one; "
+     "disk:ID[:TYPE][:ro]: a disk's file system; layers:ID,…: disks merged, the topmost first, under a layer in "
+     "memory, or "
+     "with +ID on that disk",
+     machine_take_root, .completes = COMPLETE_FOLDER},
+    {"--volume", 'v', "FOLDER:PATH[:ro]", "a folder of this host at a path of the guest; may be repeated",
+     machine_take_volume, .completes = COMPLETE_FOLDER},
+    {"--disk", 0, "FILE:FORMAT[:id=ID,ro,…]",
+     "a disk: raw, qcow2 or vmdk; words: also direct, cache=unsafe, sync=none, queues=N; may be repeated",
+     machine_take_disk, .completes = COMPLETE_FILE},
+    {"--mount", 0, "disk=ID,at=PATH[,…]", "a disk's file system at a path of the guest; also type=TYPE, ro",
+     machine_take_mount},
+    {"--tmpfs", 0, "PATH[:size=SIZE,mode=MODE]", "memory at a path of the guest", machine_take_tmpfs},
+    {"--kernel", 0, "FILE", "the kernel (default: the project's own, built by kernel/build)", take_text,
+     MEMBER(kernel.path), .completes = COMPLETE_FILE},
+    {"--kernel-format", 0, "NAME", "auto (default), elf, bzimage, raw, image-gz, image-bz2, image-zstd, pe-gz",
+     take_format, MEMBER(kernel.format), "auto elf bzimage raw image-gz image-bz2 image-zstd pe-gz"},
+    {"--krunfw", 0, "FILE", "take the kernel from a libkrunfw.so.5", take_text, MEMBER(kernel.krunfw),
+     .completes = COMPLETE_FILE},
+    {"--initramfs", 0, "FILE", "what the kernel unpacks as its first root", take_text, MEMBER(kernel.initramfs),
+     .completes = COMPLETE_FILE},
+    {"--init", 0, "PATH", "the guest's first process", take_text, MEMBER(kernel.init)},
+    {"--cmdline", 0, "TEXT", "append to the kernel's command line; may be repeated (loglevel=7 shows messages)",
+     take_cmdline},
+    {"--split-irqchip", 0, NULL, "room for 200 devices instead of 19 (about 50 without ACPI)", take_flag,
+     MEMBER(machine.split_irqchip)},
+    {"--acpi", 0, NULL, "describe the machine in ACPI tables (default: only to a bzImage)", take_acpi,
+     MEMBER(machine.acpi)},
+    {"--no-acpi", 0, NULL, "do not", take_acpi, MEMBER(machine.acpi)},
+    {"--hyperthreading", 0, NULL, "show pairs of CPUs as threads of one core", take_flag,
+     MEMBER(machine.hyperthreading)},
+    {"--nested", 0, NULL, "show VMX or SVM to the guest", take_flag, MEMBER(machine.nested_virtualization)},
+    {"--huge-pages", 0, NULL, "ask the host for transparent huge pages", take_flag, MEMBER(machine.huge_pages)},
+    {"--no-balloon", 0, NULL, "no device that returns memory which the guest does not use", take_no_flag,
+     MEMBER(machine.balloon)},
+    {"--no-rng", 0, NULL, "no source of random numbers", take_no_flag, MEMBER(machine.rng)},
+    {.name = NULL},
+};
+
+const struct command_option machine_boot_options[] = {
+    {"--env", 0, "KEY=VALUE", "for the command; may be repeated. PATH, HOME and a terminal's TERM are there by default",
+     take_env},
+    {"--workdir", 0, "PATH", "the command's working directory", take_workdir},
+    {"--console", 0, "WHERE", "- (default: this terminal), none, or a file for the output", take_console,
+     .completes = COMPLETE_FILE},
+    {"--serial", 0, NULL, "a 16550 serial port on standard input and output, instead of the virtio console",
+     take_serial},
     {.name = NULL},
 };
 

@@ -16,8 +16,9 @@ struct machine_arguments {
     struct vial_error error;
 };
 
-/* For command_options, whose `user` is then a struct machine_arguments. */
-extern const struct command_option machine_options[];
+/* For command_options, whose `user` is then a struct machine_arguments, or a struct that begins with one. The second
+ * table: of a machine that this process runs itself, and its command. */
+extern const struct command_option machine_options[], machine_boot_options[];
 
 /* A command for the guest and its arguments, ended by NULL. 0, or -errno with arguments->error. */
 int machine_take_command(struct machine_arguments *arguments, char *const words[]);
@@ -25,29 +26,14 @@ int machine_take_command(struct machine_arguments *arguments, char *const words[
 /* The same for the command of a configuration file, which it has. */
 int machine_take_configured(struct machine_arguments *arguments);
 
-/* What --help says of them, a line each. */
-#define MACHINE_OPTIONS_HELP                                                                                           \
-    "  --config FILE          a machine's configuration (docs/CONFIG.md), which the options behind it change\n"        \
-    "  --engine NAME          auto (default: kvm where it runs guests natively, else uml), kvm, uml\n"                 \
-    "  --insecure-no-jail     uml: start even where this host forbids walls of the guest's jail\n"                     \
-    "  --kernel FILE          the kernel (default: the project's own, built by kernel/build)\n"                        \
-    "  --kernel-format NAME   auto (default), elf, bzimage, raw, image-gz, image-bz2, image-zstd, pe-gz\n"             \
-    "  --krunfw FILE          take the kernel from a libkrunfw.so.5\n"                                                 \
-    "  --initramfs FILE       what the kernel unpacks as its first root\n"                                             \
-    "  --init PATH            the guest's first process\n"                                                             \
-    "  --cmdline TEXT         append to the kernel's command line; may be repeated (loglevel=7 shows messages)\n"      \
-    "  --env KEY=VALUE        for the command; may be repeated. PATH, HOME and a terminal's TERM are there by "        \
-    "default\n"                                                                                                        \
-    "  --workdir PATH         the command's working directory\n"                                                       \
-    "  --cpus N               virtual CPUs, 1 to 64 (default: 1)\n"                                                    \
-    "  --memory SIZE          MiB, or with a suffix M or G (default: 512)\n"                                           \
-    "  --console WHERE        - (default: this terminal), none, or a file for the output\n"                            \
-    "  --serial               a 16550 serial port on standard input and output, instead of the virtio console\n"       \
-    "  --split-irqchip        room for 200 devices instead of 19 (about 50 without ACPI)\n"                            \
-    "  --acpi --no-acpi       describe the machine in ACPI tables, or not (default: only to a bzImage)\n"              \
-    "  --hyperthreading       show pairs of CPUs as threads of one core\n"                                             \
-    "  --nested               show VMX or SVM to the guest\n"                                                          \
-    "  --huge-pages           ask the host for transparent huge pages\n"                                               \
-    "  --no-balloon --no-rng  leave these devices out\n"
+/* MiB, or with a suffix: 512, 512M, 6G. */
+bool machine_parse_mib(const char *value, uint64_t *ret_mib);
+
+/* For the table: what a machine stores on (machine_storage.c). */
+int machine_take_root(void *user, const struct command_option *option, const char *value);
+int machine_take_volume(void *user, const struct command_option *option, const char *value);
+int machine_take_disk(void *user, const struct command_option *option, const char *value);
+int machine_take_mount(void *user, const struct command_option *option, const char *value);
+int machine_take_tmpfs(void *user, const struct command_option *option, const char *value);
 
 #endif

@@ -12,14 +12,15 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static int run_version(const struct command *command, int argc, char *argv[])
 {
     bool is_json = false;
-    int operands = command_options(command, NULL, NULL, argc, argv, 0, 0, &is_json);
+    int operands = command_options(command, NULL, argc, argv, 0, 0, &is_json);
     if (operands < 0)
-        return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
+        return options_status(operands);
     if (is_json)
         return print_json(json_pack("{s:s}", "version", vial_version()), EXIT_YES);
     printf("vial %s\n", vial_version());
@@ -29,10 +30,54 @@ static int run_version(const struct command *command, int argc, char *argv[])
 static const struct command command_version = {
     .name = "version",
     .path = "vial version",
+    .group = "vial itself",
     .arguments = "[--json]",
     .summary = "Print the version",
-    .help = "  --json   as JSON\n",
+    .statuses = "0",
     .run = run_version,
+};
+
+/* In the order of --help. */
+static const struct command *const commands[] = {&command_run,
+                                                 &command_create,
+                                                 &command_start,
+                                                 &command_exec,
+                                                 &command_attach,
+                                                 &command_ls,
+                                                 &command_inspect,
+                                                 &command_logs,
+                                                 &command_stats,
+                                                 &command_events,
+                                                 &command_cp,
+                                                 &command_stop,
+                                                 &command_kill,
+                                                 &command_wait,
+                                                 &command_restart,
+                                                 &command_rename,
+                                                 &command_rm,
+                                                 &command_prune,
+                                                 &command_boot,
+                                                 &command_vm,
+                                                 &command_disk,
+                                                 &command_device,
+                                                 &command_doctor,
+                                                 &command_version,
+                                                 &command_completion,
+                                                 &command_complete,
+                                                 &command_man,
+                                                 &command_sandbox_process,
+                                                 NULL};
+
+const struct command command_root = {
+    .name = "vial",
+    .path = "vial",
+    .summary = "Run untrusted code in a Linux kernel of its own",
+    .about =
+        "Options before the command: --log-level off|error|warn|info|debug|trace makes vial say on standard error what "
+        "it does, --log-style auto|always|never whether in colours. Sandboxes are kept in $VIAL_HOME, by default "
+        "/var/lib/vial for root and ~/.local/share/vial for others.",
+    .statuses = "125 when vial could not do what it was asked; else the command's own",
+    .children = commands,
 };
 
 /* Takes --name VALUE or --name=VALUE from the front of argv; the number of words taken, 0 when it is not there. */
@@ -83,14 +128,24 @@ static void open_standard_descriptors(void)
             open("/dev/null", O_RDONLY); /* the lowest number that is free */
 }
 
+/* What a guest has open in shared folders is open here, too. The lower limit is there for programs that use select(2),
+ * which this one does not. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit); /* where it fails, a guest opens fewer files */
+}
+
 int main(int argc, char *argv[])
 {
-    const struct command table[] = {command_boot, command_inspect, command_device, command_doctor,
-                                    command_vm,   command_version, {.name = NULL}};
     const char *level = "off", *style = "auto";
     char *program = argv[0];
     int taken = 0;
     open_standard_descriptors();
+    raise_descriptor_limit();
     do {
         taken = take_option("--log-level", argc - 1, argv + 1, &level);
         if (taken == 0)
@@ -106,5 +161,5 @@ int main(int argc, char *argv[])
         static char version[] = "version";
         argv[1] = version;
     }
-    return command_dispatch(table, "vial", argc, argv);
+    return command_dispatch(&command_root, argc, argv);
 }

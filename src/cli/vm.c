@@ -56,9 +56,9 @@ static int run_check(const struct command *command, int argc, char *argv[])
     __attribute__((cleanup(release_config))) struct auto_config holder = {NULL};
     struct vial_error error = {0};
     bool is_json = false;
-    int operands = command_options(command, NULL, NULL, argc, argv, 1, 1, &is_json);
+    int operands = command_options(command, NULL, argc, argv, 1, 1, &is_json);
     if (operands < 0)
-        return operands == OPTIONS_DONE ? EXIT_YES : EXIT_OURS;
+        return options_status(operands);
     const char *path = argv[1];
     int result = vial_vm_config_load_file(path, &holder.config, &error);
     if (result == 0)
@@ -66,26 +66,24 @@ static int run_check(const struct command *command, int argc, char *argv[])
     return result < 0 ? print_invalid(path, &error, is_json) : print_valid(path, holder.config, is_json);
 }
 
-static const struct command vm_commands[] = {
-    {
-        .name = "check",
-        .path = "vial vm check",
-        .arguments = "[--json] FILE",
-        .summary = "Check a machine's configuration file without starting anything",
-        .help =
-            "Reads the JSON file (- is standard input) and checks everything that can be known before a machine is\n"
-            "started: keys, types, ranges, conflicts, and the host's files that it names. The first problem is\n"
-            "reported with its field and a remedy. docs/CONFIG.md lists the keys.\n\n"
-            "  --json   the whole configuration with defaults filled in, or the error, as JSON\n\n"
-            "exit status: 0 when the file is right, 1 when it is not\n",
-        .run = run_check,
-    },
-    {.name = NULL},
+static const struct command command_check = {
+    .name = "check",
+    .path = "vial vm check",
+    .arguments = "[--json] FILE",
+    .summary = "Check a machine's configuration file without starting anything",
+    .about =
+        "Reads the JSON file (- is standard input) and checks everything that can be known before a machine is "
+        "started: keys, types, ranges, conflicts, and the host's files that it names. The first problem is reported "
+        "with its field and a remedy. docs/CONFIG.md lists the keys. --json prints the whole configuration with "
+        "defaults filled in, or the error.",
+    .statuses = "0 when the file is right, 1 when it is not",
+    .run = run_check,
+    .operand = COMPLETE_FILE,
 };
 
 const struct command command_vm = {
     .name = "vm",
     .path = "vial vm",
     .summary = "Work with machine configurations",
-    .children = vm_commands,
+    .children = (const struct command *const[]){&command_check, &command_vm_inspect, NULL},
 };

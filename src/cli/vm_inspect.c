@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* vial inspect: what would a machine with these options be, here and now?
+/* vial vm inspect: what would a machine with these options be, here and now?
  *
  * Invariants: (1) nothing is started, and nothing on the host changes.
  *
@@ -40,17 +40,44 @@ static void make_safe(char *text, size_t size)
     snprintf(text, size, "%s", safe);
 }
 
+/* The root in a few words; --json has the rest. */
+static void describe_root(const struct vial_vm_config *config, char *text, size_t size)
+{
+    const char *layer = config->root.throw_away ? ", under a throw-away layer" : "";
+    switch (config->root_kind) {
+    case ROOT_NONE:
+        snprintf(text, size, "%s", config->kernel.initramfs != NULL ? config->kernel.initramfs : "none");
+        break;
+    case ROOT_FOLDER:
+        snprintf(text, size, "%s%s", config->root.path != NULL ? config->root.path : "a custom backend", layer);
+        break;
+    case ROOT_DISK:
+        snprintf(text, size, "disk %s", config->root_disk.disk);
+        break;
+    case ROOT_LAYERS:
+        snprintf(text, size, "%zu disks under %s", config->root_lower.count,
+                 config->root_upper.disk != NULL ? config->root_upper.disk : "a throw-away layer");
+        break;
+    case ROOT_BUILTIN:
+        snprintf(text, size, "built-in");
+        break;
+    case ROOT_HOST:
+        snprintf(text, size, "this host's programs, as every user may read them%s", layer);
+        break;
+    }
+}
+
 static int print_machine(const struct machine_arguments *arguments, struct vial_engine_info *info, bool is_json)
 {
     const struct machine_config *machine = &arguments->config->machine;
-    char text[64];
+    char text[VIAL_ENGINE_TEXT_SIZE];
     make_safe(info->reason, sizeof(info->reason));
     make_safe(info->kernel, sizeof(info->kernel));
     if (is_json) {
         auto_free char *dump = NULL;
         struct vial_error error = {0};
         if (vial_vm_config_dump(arguments->config, &dump, &error) < 0) {
-            print_error("vial inspect", &error);
+            print_error("vial vm inspect", &error);
             return EXIT_OURS;
         }
         return print_json(json_pack("{s:s, s:s, s:s, s:s, s:o}", "engine", vial_engine_name(info->engine), "reason",
@@ -66,6 +93,8 @@ static int print_machine(const struct machine_arguments *arguments, struct vial_
     print_line("vcpus", text);
     snprintf(text, sizeof(text), "%llu MiB", (unsigned long long)machine->memory_mib);
     print_line("memory", text);
+    describe_root(arguments->config, text, sizeof(text));
+    print_line("root", text);
     return finish_output(EXIT_YES);
 }
 
@@ -79,7 +108,7 @@ static int run_inspect(const struct command *command, int argc, char *argv[])
         print_error(command->path, &arguments.error);
         return EXIT_OURS;
     }
-    int operands = command_options(command, machine_options, &arguments, argc, argv, 0, 0, &is_json);
+    int operands = command_options(command, &arguments, argc, argv, 0, 0, &is_json);
     if (operands == OPTIONS_DONE)
         status = EXIT_YES;
     else if (operands >= 0 && vial_vm_config_choose_engine(arguments.config, &info, &arguments.error) == 0)
@@ -95,13 +124,14 @@ static int run_inspect(const struct command *command, int argc, char *argv[])
     return status;
 }
 
-const struct command command_inspect = {
+const struct command command_vm_inspect = {
     .name = "inspect",
-    .path = "vial inspect",
+    .path = "vial vm inspect",
     .arguments = "[OPTIONS]",
     .summary = "Say which engine, kernel and isolation a machine would have here",
-    .help = "Takes the options of vial boot, checks them, and starts nothing.\n\n" MACHINE_OPTIONS_HELP
-            "  --json                 the same as JSON, with the whole configuration\n\n"
-            "exit status: 0 when such a machine could be started as far as can be told, 1 when it could not\n",
+    .about =
+        "Takes the options of vial boot, checks them, and starts nothing. --json shows the whole configuration, too.",
+    .statuses = "0 when such a machine could be started as far as can be told, 1 when it could not",
+    .options = {machine_boot_options, machine_options},
     .run = run_inspect,
 };
