@@ -53,6 +53,8 @@ format:
 bench: all
 	@scripts/need test
 	@bench/run $(build)
+	@bench/storage $(build)
+	@bench/sandbox $(build)
 
 fuzz:
 	@scripts/need fuzz

@@ -14,7 +14,7 @@ The host's tree cannot be changed even by a guest that tries: its virtiofsd runs
 is read-only. Only the --out folders are writable.
 
 Invariants: (1) the exit status is the job's only after "exit N" came and both streams reached their end mark; all else
-is 125 (the machine), 124 (time-out) or 128+n (a signal to this process). (2) no thread but the main one starts a
+is 125 (the machine), 124 (time-out, or the machine locked up) or 128+n (a signal to this process). (2) no thread but the main one starts a
 process: PDEATHSIG is bound to the thread. (3) the caller's descriptors keep their flags: they are read and written
 blocking, each by its own thread.
 
@@ -24,6 +24,7 @@ on and never interpreted, but for the status port.
 
 import argparse
 import ctypes
+import math
 import os
 import platform
 import queue
@@ -47,6 +48,7 @@ CONSOLE_KEPT_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 16
 OPEN_FILES_MOST = 1 << 20  # fs.nr_open of a new kernel
 CORE_PATTERN_BYTES = 128  # what the kernel takes
+ALIVE_SECONDS = 5  # how often init says that its kernel still runs; --silence is longer
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -136,6 +138,7 @@ def settings_script(outs, core_folder, has_input, joined, end_mark):
         f"out_count={len(outs)}",
         f"input={int(has_input)}",
         f"join={int(joined)}",
+        f"alive_seconds={ALIVE_SECONDS}",
         f"host_name={shlex.quote(platform.node() or 'kvmhost')}",
         "end_mark='" + "".join(f"\\{byte:03o}" for byte in end_mark) + "'",
     ]
@@ -309,9 +312,8 @@ def forward_input(port):
 
 def read_status(port, machine):
     with port.ours.makefile("rb") as lines:
-        line = lines.readline().decode(errors="replace").strip()
-    if line:
-        machine.events.put(("status", line))
+        for line in lines:
+            machine.events.put(("status", line.decode(errors="replace").strip()))
 
 
 def read_console(port, machine, is_verbose):
@@ -430,13 +432,21 @@ def run(machine, options):
 
 
 def wait_for_end(machine, options, streams):
-    deadline = time.monotonic() + options.timeout if options.timeout else None
+    """Until the job's status and the ends of its streams are here. Emulated CPUs lock up now and then, all at once."""
+    deadline = time.monotonic() + options.timeout if options.timeout else math.inf
+    last_word = math.inf  # from the first one on: until then the machine boots; with icount its clock is not ours
     exit_status = None
     while exit_status is None or streams:
+        until = min(deadline, last_word + options.silence)
         try:
-            what, value = machine.events.get(timeout=deadline and max(0, deadline - time.monotonic()))
+            what, value = machine.events.get(timeout=None if until == math.inf else max(0, until - time.monotonic()))
         except queue.Empty:
-            raise TimeoutError from None
+            if until < deadline:
+                raise TimeoutError(f"the machine has locked up: no sign of life for {options.silence} s") from None
+            raise TimeoutError(f"the time-out of {options.timeout} s ended the machine") from None
+        if (what, value) == ("status", "alive"):
+            last_word = math.inf if options.icount else time.monotonic()
+            continue
         if what == "stream":
             streams.discard(value)
         elif what == "output":
@@ -472,6 +482,7 @@ def main():
     parser.add_argument("--cpus", type=int, required=True)
     parser.add_argument("--memory", type=int, required=True)
     parser.add_argument("--timeout", type=int, required=True)
+    parser.add_argument("--silence", type=int, required=True)
     parser.add_argument("--icount", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--out", action="append", default=[])
@@ -496,8 +507,8 @@ def main():
         exit_status = run(machine, options)
     except Stopped as stopped:
         exit_status = 128 + stopped.number
-    except TimeoutError:
-        message(f"the time-out of {options.timeout} s ended the machine")
+    except TimeoutError as error:
+        message(str(error))
         console_tail(machine)
         exit_status = STATUS_TIMEOUT
     except (MachineError, OSError, ValueError) as error:

@@ -362,7 +362,7 @@ int serial_new(const struct serial_options *options, struct serial **ret_serial)
     int result = prepare(serial, options);
     serial->has_output = serial->output.fd >= 0;
     if (result == 0)
-        result = thread_start("vial-serial", run, serial, &serial->thread);
+        result = thread_start_as(THREAD_DEVICE, "vial-serial", run, serial, &serial->thread);
     serial->has_thread = result == 0;
     if (result < 0) {
         serial_free(serial);
