@@ -371,66 +371,78 @@ TEST(what_has_just_begun_to_start_is_stopped)
     end();
 }
 
-/* What is left of a process that was killed has its lock for a while. */
-TEST(a_start_waits_for_what_a_killed_one_has_left)
+/* A process of which nothing is known but that it has the sandbox's lock. */
+struct holder {
+    struct home home;
+    int folder;
+    pid_t pid;
+};
+
+/* held: what it does with the lock once it has it. */
+static void begin_held(struct holder *holder, void (*held)(int lock))
 {
-    struct home other;
     char path[4096], said = 0;
     int ends[2];
     begin_as("good", false);
     snprintf(path, sizeof(path), "%s/home", test_folder());
-    CHECK_INT(home_open(path, &other, &err), 0);
-    auto_close int folder = home_sandbox_open(&other, sandbox_id());
+    CHECK_INT(home_open(path, &holder->home, &err), 0);
+    holder->folder = home_sandbox_open(&holder->home, sandbox_id());
     CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
-    pid_t holder = fork(); /* whose command line is not that of a sandbox's process, as if it were the guardian's */
-    if (holder == 0) {
+    holder->pid = fork();
+    if (holder->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        home_sandbox_lock(folder);
+        int lock = home_sandbox_lock(holder->folder);
         (void)!write(ends[1], "x", 1);
-        poll(NULL, 0, 300);
+        held(lock);
         _exit(0);
     }
     CHECK_INT(read(ends[0], &said, 1), 1);
-    CHECK_INT(home_sandbox_lives(folder), 1);
-    CHECK_INT(vial_sandbox_start(sandbox, 10000, &err), 0);
-    CHECK_INT(status(), VIAL_SANDBOX_RUNNING);
-    CHECK_INT(waitpid(holder, NULL, 0), holder);
-    CHECK_INT(vial_sandbox_stop(sandbox, 0, 10000, &err), 0);
+    CHECK_INT(home_sandbox_lives(holder->folder), 1);
     fd_close(ends[0]);
     fd_close(ends[1]);
-    home_close(&other);
+}
+
+static void end_held(struct holder *holder)
+{
+    CHECK_INT(waitpid(holder->pid, NULL, 0), holder->pid);
+    fd_close(holder->folder);
+    home_close(&holder->home);
     end();
+}
+
+static void hold_for_a_while(int lock)
+{
+    (void)lock;
+    poll(NULL, 0, 300);
+}
+
+/* What is left of a process that was killed has its lock for a while; its command line is not that of a sandbox's. */
+TEST(a_start_waits_for_what_a_killed_one_has_left)
+{
+    struct holder guardian;
+    begin_held(&guardian, hold_for_a_while);
+    CHECK_INT(vial_sandbox_start(sandbox, 10000, &err), 0);
+    CHECK_INT(status(), VIAL_SANDBOX_RUNNING);
+    CHECK_INT(vial_sandbox_stop(sandbox, 0, 10000, &err), 0);
+    end_held(&guardian);
+}
+
+static void become_another(int lock)
+{
+    poll(NULL, 0, 300);
+    dprintf(lock, "%11d\n", (int)getppid()); /* as the next one does it */
+    poll(NULL, 0, -1);
 }
 
 /* The lock never gets free for who waits: a next process has it as soon as the one that was asked to end has gone. */
 TEST(who_was_to_be_killed_is_not_the_next_one)
 {
-    struct home other;
-    char path[4096], said = 0;
-    int ends[2];
-    begin_as("good", false);
-    snprintf(path, sizeof(path), "%s/home", test_folder());
-    CHECK_INT(home_open(path, &other, &err), 0);
-    auto_close int folder = home_sandbox_open(&other, sandbox_id());
-    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
-    pid_t holder = fork();
-    if (holder == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        int lock = home_sandbox_lock(folder);
-        (void)!write(ends[1], "x", 1);
-        poll(NULL, 0, 300);
-        dprintf(lock, "%11d\n", (int)getppid()); /* as the next one does it */
-        poll(NULL, 0, -1);
-    }
-    CHECK_INT(read(ends[0], &said, 1), 1);
+    struct holder next;
+    begin_held(&next, become_another);
     CHECK_INT(vial_sandbox_kill(sandbox, 5000, &err), 0);
-    CHECK_INT(home_sandbox_lives(folder), 1);
-    kill(holder, SIGKILL);
-    CHECK_INT(waitpid(holder, NULL, 0), holder);
-    fd_close(ends[0]);
-    fd_close(ends[1]);
-    home_close(&other);
-    end();
+    CHECK_INT(home_sandbox_lives(next.folder), 1);
+    kill(next.pid, SIGKILL);
+    end_held(&next);
 }
 
 /* ---- many threads ---- */
