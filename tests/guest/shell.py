@@ -17,7 +17,7 @@ import sys
 import termios
 import time
 
-LIMIT = 40
+LIMIT = 90
 
 # What is typed, and what has to come then. The echo of a line must not match: so results are computed.
 STEPS = [
