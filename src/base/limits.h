@@ -224,6 +224,55 @@
  * time serve well. */
 #define LIMIT_BLK_WORKERS 16
 
+/* Streams of one guest over its virtio socket: some 300 bytes each, and a descriptor of the host, whose own limit is
+ * usually met first. A busy server in the guest has some thousands of connections. */
+#define LIMIT_VSOCK_STREAMS 16384
+
+/* What a stream may hold for a host that does not read, which is the credit that its guest is given: four of Linux's
+ * largest packets, as Linux itself gives. */
+#define LIMIT_VSOCK_STREAM_BYTES (256u << 10)
+
+/* The sum of all such credit, for which a thousand streams do. A stream beyond it gets only little, so all streams
+ * together hold at most twice as much. */
+#define LIMIT_VSOCK_CREDIT_BYTES (UINT64_C(256) << 20)
+#define LIMIT_VSOCK_LITTLE_BYTES (16u << 10)
+
+/* Connections of the host's that the guest has not answered. A guest that lives answers at once; more wait where
+ * listen(2) has them. */
+#define LIMIT_VSOCK_UNANSWERED 1024
+
+/* Refusals that wait for a buffer of the guest's: as many as its queue has places. Then its own packets wait. */
+#define LIMIT_VSOCK_RESETS 256
+
+/* One datagram, and all those that wait for a guest that does not read: some times what Linux gives a UDP
+ * socket. */
+#define LIMIT_VSOCK_DATAGRAM_BYTES (64u << 10)
+#define LIMIT_VSOCK_DATAGRAMS_BYTES (1u << 20)
+/* An Ethernet frame: a datagram of IPv4's 64 KiB with its Ethernet header, rounded up. passt, whose MTU is 65520, and
+ * drivers that leave segmentation to the device send such. */
+#define LIMIT_NET_FRAME_BYTES 65550u
+
+/* Pieces of guest memory that one frame may be spread over: what one call of the host's kernel takes (IOV_MAX), but one
+ * for what we put before it. Linux uses 19 at most. */
+#define LIMIT_NET_PIECES 1023
+
+/* What one direction of a network device moves before the other one has its turn: half a millisecond of copying, and
+ * as many system calls as take that long. */
+#define LIMIT_NET_TURN_BYTES (1u << 20)
+#define LIMIT_NET_TURN_FRAMES 256
+
+/* What is read ahead of a stream of frames, and what is held of a batch that a stream did not take: some frames of the
+ * longest kind, or one moment's worth of short ones. */
+#define LIMIT_NET_AHEAD_BYTES (256u << 10)
+
+/* Frames that go into a stream with one call, and how many bytes are gathered for it. */
+#define LIMIT_NET_BATCH_FRAMES 64
+#define LIMIT_NET_BATCH_BYTES (64u << 10)
+
+/* Between two attempts to find a network's socket again: at first, and after some. Each costs microseconds. */
+#define LIMIT_NET_PAUSE_LEAST_MS 100
+#define LIMIT_NET_PAUSE_MOST_MS 5000
+
 /* What one guest makes its file server remember: nodes that it looked up and did not forget, at most 32 bytes each in a
  * table that stays below 96 MiB. A guest's own kernel needs 1 KiB for each, so ordinary ones never come near. */
 #define LIMIT_FS_KNOWN_NODES (3u << 20)
@@ -273,6 +322,24 @@
 
 /* Folders on the way from the root of the host to a shared folder. */
 #define LIMIT_FS_DEPTH 256
+
+/* Sockets of the host that a guest has by TSI, those included that only have a name left: some 500 bytes each here, and
+ * a descriptor, whose own limit is usually met first. A server with a thousand clients has room. */
+#define LIMIT_TSI_SOCKETS 4096
+
+/* Connections that one listener of a guest has been given and has not accepted. Linux's own servers ask for 128 by
+ * habit (the old SOMAXCONN); more wait with the host. */
+#define LIMIT_TSI_PENDING 128
+
+/* A datagram, with TSI or to it: the greatest of UDP (65507 bytes) is less, and a vsock packet holds as much. */
+#define LIMIT_TSI_DATAGRAM_BYTES (64u << 10)
+
+/* What is read from one datagram socket before others have their turn: 50 µs of copying, or as many system calls. */
+#define LIMIT_TSI_TURN_BYTES (256u << 10)
+#define LIMIT_TSI_TURN_DATAGRAMS 32
+
+/* How long listeners rest when the host has no descriptor for one more connection, which nothing signals. */
+#define LIMIT_TSI_REST_MS 100
 
 /* The path of a home of sandboxes: SQLite takes 512 bytes, names of the files beside a database included. */
 #define LIMIT_HOME_PATH_BYTES 480
@@ -339,5 +406,22 @@
 
 /* What a guest may take to write what it holds to its disks and unmount, after the programs' grace. */
 #define LIMIT_SANDBOX_UNMOUNT_MS 10000
+
+/* Addresses of either kind that an interface of a guest is given, and name servers: resolv.conf(5) takes three. */
+#define LIMIT_NET_ADDRESSES 8
+#define LIMIT_NET_NAMESERVERS 3
+
+/* A list of them as words: 16 of IPv6's longest with their prefixes. */
+#define LIMIT_NET_WORDS_BYTES 1024
+
+/* What IPv4 asks of each link (RFC 791), and what fits into 64 KiB with an Ethernet header, in whole words (passt). */
+#define LIMIT_NET_LEAST_MTU 68
+#define LIMIT_NET_MTU 65520
+
+/* What passt's socket holds for a guest that is slower: the greatest window of one of its connections twice over. */
+#define LIMIT_PASST_SOCKET_BYTES (8 << 20)
+
+/* Pairs of queues of one network device: as many as a guest's CPUs need that one device's thread can serve. */
+#define LIMIT_NET_QUEUE_PAIRS 8
 
 #endif

@@ -14,7 +14,9 @@ enum thread_kind {
     THREAD_DISK = 4,    /* the same of a device that works on a disk image */
     THREAD_VCPU = 5,
     THREAD_ENGINE = 6, /* an engine's own, once its guest has been started: ends the guest, and the devices */
-    THREAD_KINDS = 7,
+    THREAD_NET = 7,    /* a device's loop that connects to sockets of the host's */
+    THREAD_TSI = 8,    /* the same of one that makes sockets of the host's network for the guest */
+    THREAD_KINDS = 9,
 };
 
 /* Starts a thread in which every signal is blocked but those of a thread's own faults: what is sent to the process is

@@ -1,26 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Starting a sandbox's process from inside somebody else's program.
+/* Starting a sandbox's process, which is a program of its own (base/program.c), and taking its word on how that went.
  *
- * That program may have threads, handlers and children of its own, and must notice nothing: no signal, no child in its
- * wait(), no zombie, no lock that a fork has caught in the middle. So nothing is forked. Two clones share our memory,
- * each while its maker waits (CLONE_VFORK), make system calls and touch nothing:
+ * The program gets three standard descriptors (its error goes to its log: what a dynamic linker or a sanitizer says
+ * must not be lost), the report and the first client, and of the environment only what it needs: a guest that breaks
+ * out finds no secrets there.
  *
- *     caller ── clone ──> middle ── clone ──> program: signals, session, descriptors, execve
- *        │                  │ <───────────────── it has executed, or failed
- *        │ <── ends ────────┘                    it is init's child from now on
- *        └── reads the report, watches the pidfd
- *
- * The middle shares our descriptors, too, so the pidfd that the kernel makes for the program is one of ours. It has no
- * exit signal, and is seen only by those who wait with __WALL, which we do at once. The program gets three standard
- * descriptors (its error goes to its log: what a dynamic linker or a sanitizer says must not be lost), the report and
- * the first client, and of the environment only what it needs: a guest that breaks out finds no secrets there.
- *
- * System calls are made by syscall(2): wrappers of a sanitizer would note in our process what happens in another. errno
- * is the caller's, who waits.
- *
- * Invariants: (1) between clone and execve there is no allocation, no lock and no writing but to the plan, the stack
- * and errno. (2) all signals are blocked until the program's handlers are the default ones. (3) whatever comes of it,
- * no child is left, and after a failure no process of the sandbox.
+ * Invariants: (1) after a failure there is no process of the sandbox.
  *
  * Trust: the report comes from our own program before a guest can have reached it; it is parsed strictly nevertheless.
  */
@@ -33,25 +18,19 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/program.h"
 #include "sandbox/client.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
-    stack_bytes = 32 << 10,
-    report_fd = 3,
-    client_fd = 4,
-    first_free_fd = 5,
     report_most_bytes = 16 << 10,
     end_most_ms = 3000, /* between being asked to end and being killed */
     log_tail_bytes = 240,
@@ -71,88 +50,6 @@ static const char *const environment_names[] = {"PATH=",
                                                 "ASAN_OPTIONS=",
                                                 "UBSAN_OPTIONS=",
                                                 "TSAN_OPTIONS="};
-
-struct plan {
-    const char *path;
-    char *const *args, *const *env;
-    int null, log, report, first; /* all above those that they become; `first` may be -1 */
-    char *stacks;                 /* two of them */
-    int pidfd;                    /* of the program: owned */
-    int error;                    /* negative */
-};
-
-/* ---- between clone and execve ---- */
-
-static void reset_signals(void)
-{
-    const struct {
-        uint64_t handler, flags, restorer, mask;
-    } by_default = {0};
-    const uint64_t none = 0;
-    for (int number = 1; number < _NSIG; number++)
-        syscall(SYS_rt_sigaction, number, &by_default, NULL, sizeof(none)); /* SIGKILL and SIGSTOP are so anyway */
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof(none));
-}
-
-static int place_descriptors(const struct plan *plan)
-{
-    const int places[][2] = {
-        {plan->null, 0}, {plan->null, 1}, {plan->log, 2}, {plan->report, report_fd}, {plan->first, client_fd}};
-    for (size_t i = 0; i < array_length(places); i++)
-        if (places[i][0] >= 0 && syscall(SYS_dup3, places[i][0], places[i][1], 0) < 0)
-            return -errno;
-    /* Where the kernel has no close_range, the program does it for itself. */
-    syscall(SYS_close_range, plan->first >= 0 ? first_free_fd : client_fd, ~0U, 0);
-    return 0;
-}
-
-__attribute__((no_sanitize("address", "undefined", "thread"))) static int run_program(void *user)
-{
-    struct plan *plan = user;
-    reset_signals();
-    syscall(SYS_setsid);
-    plan->error = place_descriptors(plan);
-    if (plan->error == 0) {
-        syscall(SYS_execve, plan->path, plan->args, plan->env);
-        plan->error = -errno;
-    }
-    return 127;
-}
-
-__attribute__((no_sanitize("address", "undefined", "thread"))) static int run_middle(void *user)
-{
-    struct plan *plan = user;
-    int pid = clone(run_program, plan->stacks + 2 * stack_bytes, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, plan,
-                    &plan->pidfd);
-    if (pid < 0)
-        plan->error = -errno;
-    else if (plan->error < 0) /* it has ended: nobody else will ask for it */
-        syscall(SYS_wait4, pid, NULL, __WALL, NULL);
-    return 0;
-}
-
-/* ---- our side ---- */
-
-static int run_plan(struct plan *plan)
-{
-    sigset_t all, before;
-    plan->stacks = mmap(NULL, 2 * stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (plan->stacks == MAP_FAILED)
-        return -errno;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int pid = clone(run_middle, plan->stacks + stack_bytes, CLONE_VM | CLONE_FILES | CLONE_VFORK, plan);
-    int result = pid < 0 ? -errno : 0;
-    while (pid >= 0 && waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
-        ;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    munmap(plan->stacks, 2 * stack_bytes);
-    if (result == 0)
-        result = plan->error;
-    if (result < 0)
-        plan->pidfd = fd_close(plan->pidfd);
-    return result;
-}
 
 static bool is_wanted(const char *variable)
 {
@@ -175,13 +72,6 @@ static char **make_environment(void)
     return env;
 }
 
-/* A duplicate out of the way of those that the program gets. */
-static int move_up(int fd)
-{
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, first_free_fd);
-    return moved < 0 ? -errno : moved;
-}
-
 /* Starts it: its pidfd, or -errno. */
 static int execute(const struct spawn *spawn, int report_end)
 {
@@ -199,26 +89,23 @@ static int execute(const struct spawn *spawn, int report_end)
     char *args[array_length(words)];
     memcpy(args, words, sizeof(args)); /* execve does not write there; its type cannot say so */
     auto_free char **env = make_environment();
-    auto_close int opened = open("/dev/null", O_RDWR | O_CLOEXEC);
-    auto_close int opened_log = openat(spawn->folder, "log/runtime.log",
-                                       O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
-    auto_close int null = move_up(opened), report = move_up(report_end);
-    auto_close int log = move_up(opened_log >= 0 ? opened_log : opened);
-    auto_close int first = spawn->first_fd >= 0 ? move_up(spawn->first_fd) : -1;
+    auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    auto_close int log = openat(spawn->folder, "log/runtime.log",
+                                O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    int pidfd = -1;
     if (env == NULL)
         return -ENOMEM;
-    if (opened < 0 || null < 0 || report < 0 || log < 0 || (spawn->first_fd >= 0 && first < 0))
-        return -EMFILE;
-    struct plan plan = {.path = spawn->runtime,
-                        .args = args,
-                        .env = env,
-                        .null = null,
-                        .log = log,
-                        .report = report,
-                        .first = first,
-                        .pidfd = -1};
-    int result = run_plan(&plan);
-    return result < 0 ? result : plan.pidfd;
+    if (null < 0)
+        return -errno;
+    struct program program = {
+        .path = spawn->runtime,
+        .args = args,
+        .env = env,
+        .fds = {null, null, log >= 0 ? log : null, report_end, spawn->first_fd},
+        .fd_count = spawn->first_fd >= 0 ? 5 : 4,
+    };
+    int result = program_start(&program, &pidfd);
+    return result < 0 ? result : pidfd;
 }
 
 /* ---- the report ---- */

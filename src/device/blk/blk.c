@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A virtio block device over a disk image. (virtio 1.2, 5.2)
  *
- *     queues ──> request.c: what is asked for ──> limits.c: is it time? ──> io.c: where are the bytes?
+ *     queues ──> request.c: what is asked for ──> base/rate.c: is it time? ──> io.c: where are the bytes?
  *                                                                              │             │
  *                      the driver <── push, in any order ──────────────── ring.c        workers.c ──> disk/disk.h
  *
@@ -97,9 +97,9 @@ static uint64_t cost_bytes(const struct blk_request *request)
 static bool is_due(struct blk *blk, const struct blk_request *request)
 {
     uint64_t bytes = cost_bytes(request);
-    if (!blk_buckets_have_limits(&blk->buckets) || request->type == BLK_GET_ID)
+    if (!rate_has_limits(&blk->rate) || request->type == BLK_GET_ID)
         return true;
-    uint64_t when_ns = blk_buckets_take(&blk->buckets, bytes, 1, clock_now_ns());
+    uint64_t when_ns = rate_take(&blk->rate, bytes, 1, clock_now_ns());
     if (when_ns == CLOCK_NEVER)
         return true;
     wait_until(blk, when_ns);
@@ -291,7 +291,7 @@ static int complete(struct blk *blk)
     struct config config = config_of(blk);
     virtio_set_config(blk->device, 0, &config, config_bytes);
     int result = blk_io_init(blk);
-    if (result == 0 && blk_buckets_have_limits(&blk->buckets))
+    if (result == 0 && rate_has_limits(&blk->rate))
         result = loop_add_timer(virtio_device_loop(blk->device), CLOCK_NEVER, handle_timer, blk, &blk->timer);
     return result;
 }
@@ -316,7 +316,7 @@ int blk_new(const struct blk_options *options, struct virtio_device **ret_device
     blk->is_ring_refused = options->without_ring;
     blk->is_writeback = true;
     blk->wake_ns = CLOCK_NEVER;
-    blk_buckets_init(&blk->buckets, &options->limits);
+    rate_init(&blk->rate, &options->limits);
     struct virtio_device *device = NULL;
     int result = make_device(blk, &device);
     if (result < 0)

@@ -3,17 +3,11 @@
 #ifndef DEVICE_BLK_BLK_H
 #define DEVICE_BLK_BLK_H
 
+#include "base/rate.h"
 #include "disk/disk.h"
 #include "virtio/device.h"
 
 enum { BLK_MOST_QUEUES = 16 };
-
-/* At most so much on average; a burst is what may go through at once after a rest. 0: no limit (rates), or a tenth of a
- * second's worth (bursts). */
-struct blk_limits {
-    uint64_t bytes_per_second, burst_bytes;
-    uint64_t operations_per_second, burst_operations;
-};
 
 struct blk_options {
     struct disk *disk; /* owned by the device once it is made */
@@ -23,7 +17,7 @@ struct blk_options {
     enum vial_disk_sync sync;
     unsigned queue_count; /* 1 to BLK_MOST_QUEUES */
     bool without_ring;    /* io_uring is not to be used, as if the host had refused it: for tests */
-    struct blk_limits limits;
+    struct rate_limits limits;
 };
 
 int blk_new(const struct blk_options *options, struct virtio_device **ret_device);

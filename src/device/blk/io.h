@@ -3,7 +3,6 @@
 #ifndef DEVICE_BLK_IO_H
 #define DEVICE_BLK_IO_H
 
-#include "device/blk/limits.h"
 #include "device/blk/request.h"
 #include "device/blk/ring.h"
 
@@ -39,7 +38,7 @@ struct blk {
     int lost_writes;  /* the -errno of an fdatasync of the ring that failed: all flushes after it do, too */
     uint32_t to_call; /* queues in which something was pushed, a bit each */
 
-    struct blk_buckets buckets;
+    struct rate rate;
     struct loop_source *timer; /* the loop's; only with limits */
     uint64_t wake_ns;          /* when it fires */
 
