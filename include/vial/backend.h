@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Backends that the embedding program supplies itself: a file system, a network, a console port.
+/* Backends that the embedding program supplies itself: a file system, a network, a console port, a port of
+ * virtio sockets.
  *
  * A backend is a table of functions and a pointer that is handed to each of them. The table is copied when it is
  * given to a configuration; the pointer must stay valid until the machine has ended and `release` was called, once,
@@ -182,6 +183,33 @@ struct vial_console_ops {
 
 // clang-format off
 #define VIAL_CONSOLE_OPS_INIT {sizeof(struct vial_console_ops), NULL, NULL, NULL, NULL}
+// clang-format on
+
+/* ---- virtio sockets ---- */
+
+/* A port of the host's that the guest connects to, or sends datagrams to. Called on the device's own thread. connect,
+ * read, write, poll_fd and close go together; with send alone, the port has datagrams only. */
+struct vial_vsock_ops {
+    size_t size;
+    /* The guest asks for a stream: 0 with a name for it that is handed to the functions below, or -errno: refused. */
+    int (*connect)(void *user, uint32_t guest_port, void **ret_stream);
+    /* Bytes for the guest: how many, 0 when there will be no more, -EAGAIN when there are none now. */
+    ssize_t (*read)(void *user, void *stream, void *bytes, size_t size);
+    /* Bytes from the guest: how many were taken, -EAGAIN for none; the guest waits, nothing is dropped. */
+    ssize_t (*write)(void *user, void *stream, const void *bytes, size_t length);
+    /* The guest will write no more. May be NULL. */
+    int (*shutdown)(void *user, void *stream);
+    /* A descriptor that is readable when read, and writable when write would make progress. It is duplicated once. */
+    int (*poll_fd)(void *user, void *stream);
+    /* The stream has ended, whoever ended it. Called once for each that was connected. */
+    void (*close)(void *user, void *stream);
+    /* Takes one datagram of the guest's, of at most 64 KiB; a failure drops it. */
+    int (*send)(void *user, uint32_t guest_port, const void *bytes, size_t length);
+    void (*release)(void *user);
+};
+
+// clang-format off
+#define VIAL_VSOCK_OPS_INIT {sizeof(struct vial_vsock_ops), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
 // clang-format on
 
 #ifdef __cplusplus
