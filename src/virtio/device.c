@@ -78,6 +78,7 @@ struct virtio_device {
     struct loop *loop;           /* owned */
     const struct memory *memory; /* borrowed; NULL while it is not started */
     bool is_launched, is_started, is_broken, is_out_of_order;
+    enum thread_kind thread_kind;
     pthread_t thread;
     int job_fd;           /* owned: wakes the loop for a job */
     pthread_mutex_t lock; /* guards the job, and the configuration space */
@@ -177,8 +178,17 @@ void virtio_device_run(struct virtio_device *device, virtio_function function, v
 /* What its thread will need of the host. */
 static enum thread_kind kind_of_thread(const struct virtio_device *device)
 {
+    static const enum thread_kind kinds[VIRTIO_TYPE_FS + 1] = {
+        [VIRTIO_TYPE_NET] = THREAD_NET,
+        [VIRTIO_TYPE_BLOCK] = THREAD_DISK,
+        [VIRTIO_TYPE_VSOCK] = THREAD_NET,
+        [VIRTIO_TYPE_FS] = THREAD_FILES,
+    };
     enum virtio_type type = device->ops->type;
-    return type == VIRTIO_TYPE_FS ? THREAD_FILES : type == VIRTIO_TYPE_BLOCK ? THREAD_DISK : THREAD_DEVICE;
+    if (device->thread_kind != THREAD_ANY)
+        return device->thread_kind;
+    bool is_known = type <= VIRTIO_TYPE_FS && kinds[type] != THREAD_ANY;
+    return is_known ? kinds[type] : THREAD_DEVICE;
 }
 
 int virtio_device_launch(struct virtio_device *device)
@@ -253,6 +263,7 @@ int virtio_device_new(const struct virtio_device_options *options, struct virtio
         return -ENOMEM;
     device->ops = options->ops;
     device->is_out_of_order = options->is_out_of_order;
+    device->thread_kind = options->thread;
     device->features = options->features | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC;
     device->config_bytes = options->config_bytes;
     device->writable_offset = options->writable_offset;
@@ -631,6 +642,11 @@ bool virtio_is_ready(const struct virtio_device *device, unsigned queue)
 {
     return queue < device->queue_count && device->is_started && !device->is_broken &&
            queue_is_started(device->queues[queue].queue);
+}
+
+uint16_t virtio_ring_entries(const struct virtio_device *device, unsigned queue)
+{
+    return virtio_is_ready(device, queue) ? queue_size(device->queues[queue].queue) : 0;
 }
 
 void virtio_break(struct virtio_device *device, const char *why)

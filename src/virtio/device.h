@@ -11,6 +11,7 @@
 #define VIRTIO_DEVICE_H
 
 #include "base/loop.h"
+#include "base/thread.h"
 #include "virtio/queue.h"
 
 #include <stdbool.h>
@@ -93,6 +94,7 @@ struct virtio_device_options {
     unsigned queue_count;
     uint32_t config_bytes;
     uint32_t writable_offset, writable_bytes; /* the part of the configuration space that the driver may write */
+    enum thread_kind thread;                  /* what its thread needs of the host; THREAD_ANY: as its type has it */
     bool is_out_of_order;                     /* chains are pushed as they end, and all of them in queue_paused */
 };
 
@@ -200,6 +202,9 @@ const struct memory *virtio_device_memory(const struct virtio_device *device);
 
 /* Whether the driver set up this queue and the device may use it now. */
 bool virtio_is_ready(const struct virtio_device *device, unsigned queue);
+
+/* How many places the driver gave a queue that is ready: so many chains there can be at a time. */
+uint16_t virtio_ring_entries(const struct virtio_device *device, unsigned queue);
 
 /* Takes the next chain. When there is none, kicks are asked for again; after a broken ring the driver is told. So that
  * no driver can keep a device from stopping, a queue gives no more chains than it has places between two calls of
