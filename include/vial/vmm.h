@@ -351,6 +351,8 @@ enum vial_net_kind {
     VIAL_NET_UNIXSTREAM = 2, /* frames behind a 4-byte big-endian length */
     VIAL_NET_TAP = 3,
     VIAL_NET_CUSTOM = 4,
+    VIAL_NET_PASST =
+        5, /* Debian's passt, started and ended with the machine: the host's network, as one of its users */
 };
 
 /* Offloads the guest may use (virtio 1.2, 5.1.3). */
@@ -363,6 +365,15 @@ enum vial_net_kind {
 #define VIAL_NET_FEATURE_HOST_TSO6 (1u << 12)
 #define VIAL_NET_FEATURE_HOST_UFO (1u << 14)
 
+/* At most so much in one direction, on average; 0: no limit. A burst is what may pass at once after a rest; 0: what a
+ * tenth of a second brings. */
+struct vial_net_rate {
+    uint64_t bytes_per_second, burst_bytes;
+    uint64_t packets_per_second, burst_packets;
+};
+
+/* The project's init gives the guest's interface its addresses, gateways and name servers, or asks for them by DHCP.
+ * The lists are NULL-terminated, or NULL for none; with passt, for what the host itself has. */
 struct vial_net_options {
     size_t size;
     int32_t kind;     /* enum vial_net_kind */
@@ -373,11 +384,24 @@ struct vial_net_options {
     uint32_t features;
     uint8_t mac[6]; /* with has_mac; else locally administered and random */
     bool has_mac;
-    bool vfkit;          /* greet with "VFKT" (unixgram by path) */
-    uint8_t reserved[4]; /* 0 */
+    bool vfkit;                   /* greet with "VFKT" (unixgram by path) */
+    uint8_t padding[4];           /* 0 */
+    const char *const *addresses; /* IPv4 or IPv6 with a prefix, "10.0.2.15/24" */
+    const char *const *gateways;  /* of default routes: one IPv4, one IPv6 */
+    const char *const *nameservers;
+    const char *const *published; /* passt: ports of the host's loopback that lead to ports of the guest, "8080:80" or
+                                   * "5353:53/udp"; "192.0.2.1:8080:80" for another address of the host */
+    struct vial_net_rate to_guest, from_guest;
+    uint16_t mtu;         /* 0: 1500, and 32768 for passt */
+    uint16_t queue_pairs; /* 0: 1; more need a TAP device that has several queues */
+    bool dhcp;
+    bool reaches_host;   /* passt: the gateway's address leads to the host's own loopback */
+    uint8_t reserved[2]; /* 0 */
 };
 // clang-format off
-#define VIAL_NET_OPTIONS_INIT {sizeof(struct vial_net_options), 0, -1, NULL, NULL, NULL, 0, {0}, false, false, {0}}
+#define VIAL_NET_OPTIONS_INIT \
+    {sizeof(struct vial_net_options), 0, -1, NULL, NULL, NULL, 0, {0}, false, false, {0}, NULL, NULL, NULL, NULL, \
+     {0, 0, 0, 0}, {0, 0, 0, 0}, 0, 0, false, false, {0}}
 // clang-format on
 
 VIAL_API int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_options *options,
@@ -390,30 +414,45 @@ VIAL_API int vial_vm_config_add_port(struct vial_vm_config *config, uint16_t hos
 /* The same as text, "HOST:GUEST" or one number for both. */
 VIAL_API int vial_vm_config_add_port_text(struct vial_vm_config *config, const char *text, struct vial_error *err);
 
+/* Where a guest's sockets may lead by TSI. */
+enum vial_tsi_scope {
+    VIAL_TSI_SCOPE_ANY = 0,
+    VIAL_TSI_SCOPE_PUBLIC = 1, /* no private, local or otherwise special address */
+    VIAL_TSI_SCOPE_GROUP = 2,  /* only the network `group` */
+    VIAL_TSI_SCOPE_NONE = 3,
+};
+
 /* How TSI shows the host's network. */
 struct vial_tsi_options {
     size_t size;
     const char *assigned_ip; /* stands for 127.0.0.1 of the guest, or NULL */
     bool local_only;         /* connections to anything but the loopback are refused */
-    uint8_t reserved[7];     /* 0 */
+    bool hijack_unix;        /* Unix sockets, too: the guest's paths are the host's, whatever this process may reach */
+    bool publish_all;        /* every listener of the guest's listens on the host, with the port that it has */
+    uint8_t scope;           /* enum vial_tsi_scope */
+    uint8_t reserved[4];     /* 0 */
+    const char *group;       /* of VIAL_TSI_SCOPE_GROUP, "10.1.0.0/16" */
 };
 // clang-format off
-#define VIAL_TSI_OPTIONS_INIT {sizeof(struct vial_tsi_options), NULL, false, {0}}
+#define VIAL_TSI_OPTIONS_INIT \
+    {sizeof(struct vial_tsi_options), NULL, false, false, false, VIAL_TSI_SCOPE_ANY, {0}, NULL}
 // clang-format on
 
 VIAL_API int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_options *options,
                                     struct vial_error *err);
 
-/* A bridge between a vsock port of the machine and a Unix socket of the host. */
+/* A vsock port of the machine, and what it leads to: a Unix socket of the host, or a backend of the program's. */
 struct vial_vsock_port_options {
     size_t size;
-    const char *path;
+    const char *path; /* NULL with ops */
     uint32_t port;
     bool listen; /* true: the host connects to `path` and reaches the guest's port; false: the other way round */
     uint8_t reserved[3]; /* 0 */
+    const struct vial_vsock_ops *ops;
+    void *ops_user;
 };
 // clang-format off
-#define VIAL_VSOCK_PORT_OPTIONS_INIT {sizeof(struct vial_vsock_port_options), NULL, 0, false, {0}}
+#define VIAL_VSOCK_PORT_OPTIONS_INIT {sizeof(struct vial_vsock_port_options), NULL, 0, false, {0}, NULL, NULL}
 // clang-format on
 
 VIAL_API int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vial_vsock_port_options *options,
@@ -653,10 +692,12 @@ struct vial_vm_stats {
     uint64_t balloon_reported_bytes;        /* free memory that it has reported, and which was returned to the host */
     uint64_t guest_free_bytes, guest_available_bytes, guest_total_bytes; /* as the guest's kernel sees its memory */
     uint64_t root_used_bytes, root_free_bytes;                           /* of the guest's writable root */
+    uint64_t network_received_bytes, network_sent_bytes;                 /* by the guest, in Ethernet frames */
+    uint64_t network_dropped_frames;                                     /* that were wrong, or met no link or room */
     uint64_t reserved[8];
 };
 // clang-format off
-#define VIAL_VM_STATS_INIT {sizeof(struct vial_vm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}}
+#define VIAL_VM_STATS_INIT {sizeof(struct vial_vm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}}
 // clang-format on
 
 VIAL_API int vial_vm_get_stats(struct vial_vm *vm, struct vial_vm_stats *ret_stats, struct vial_error *err);

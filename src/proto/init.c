@@ -40,11 +40,16 @@ struct wire_rlimit {
 };
 
 struct wire_setup {
-    uint32_t flags, mount_count;
+    uint32_t flags, mount_count, network_count;
 };
 
 struct wire_mount {
     uint32_t role, kind, flags;
+};
+
+struct wire_network {
+    uint8_t mac[6];
+    uint16_t flags;
 };
 
 struct wire_failed {
@@ -56,12 +61,12 @@ struct wire_ended {
 };
 
 _Static_assert(sizeof(struct wire_header) == INIT_HEADER_BYTES && sizeof(struct wire_request) == 24 &&
-                   sizeof(struct wire_rlimit) == 24 && sizeof(struct wire_setup) == 8 &&
-                   sizeof(struct wire_mount) == 12 && sizeof(struct wire_failed) == 12 &&
-                   sizeof(struct wire_ended) == 8,
+                   sizeof(struct wire_rlimit) == 24 && sizeof(struct wire_setup) == 12 &&
+                   sizeof(struct wire_network) == 8 && sizeof(struct wire_mount) == 12 &&
+                   sizeof(struct wire_failed) == 12 && sizeof(struct wire_ended) == 8,
                "the structs are what init.h describes");
 
-enum { flag_terminal = 1, flag_uid = 2, flag_gid = 4, all_flags = 7, flag_request = 1, flag_agent = 2 };
+enum { flag_terminal = 1, flag_uid = 2, flag_gid = 4, all_flags = 7, flag_request = 1, flag_agent = 2, flag_dhcp = 1 };
 enum { most_os_error = 4095 /* MAX_ERRNO of Linux */, most_exit_code = 255, most_signal = 64 };
 
 /* ---- headers ---- */
@@ -101,6 +106,15 @@ int init_decode_header(const uint8_t bytes[INIT_HEADER_BYTES], struct init_heade
         return -EPROTO;
     *ret_header = (struct init_header){.body_bytes = wire.body_bytes, .kind = (enum init_kind)wire.kind};
     return 0;
+}
+
+bool init_is_other_version(const uint8_t bytes[INIT_HEADER_BYTES])
+{
+    enum { most_versions = 255, most_body_bytes = 64 };
+    struct wire_header wire;
+    memcpy(&wire, bytes, sizeof(wire));
+    return wire.version != INIT_VERSION && wire.version != 0 && wire.version <= most_versions &&
+           wire.kind >= INIT_STARTED && wire.kind <= INIT_ENDED && wire.body_bytes <= most_body_bytes;
 }
 
 void init_encode_empty(enum init_kind kind, uint8_t ret_bytes[INIT_HEADER_BYTES])
@@ -351,6 +365,25 @@ static bool is_mount(const struct init_mount *mount)
     return is_source(mount->kind, mount->source) && (is_disk || mount->fstype[0] == '\0');
 }
 
+/* What addresses are written with. That they make sense is for who uses them. */
+static bool is_words(const char *text)
+{
+    return strspn(text, "0123456789abcdefABCDEF.:/ ") == strlen(text);
+}
+
+static int check_network(const struct init_network *network)
+{
+    const char *const texts[] = {network->addresses, network->gateways, network->nameservers};
+    for (size_t i = 0; i < array_length(texts); i++) {
+        if (strnlen(texts[i], LIMIT_NET_WORDS_BYTES) == LIMIT_NET_WORDS_BYTES)
+            return -E2BIG;
+        if (!is_words(texts[i]))
+            return -EINVAL;
+    }
+    bool has_given = network->addresses[0] != '\0' || network->gateways[0] != '\0';
+    return network->wants_dhcp && has_given ? -EINVAL : 0;
+}
+
 static const char *hostname_of(const struct init_setup *setup)
 {
     return setup->hostname != NULL ? setup->hostname : "";
@@ -359,7 +392,8 @@ static const char *hostname_of(const struct init_setup *setup)
 static int check_setup(const struct init_setup *setup)
 {
     size_t counts[INIT_ROLE_PLACE + 1] = {0};
-    if (setup->mount_count > LIMIT_MOUNTS || strlen(hostname_of(setup)) > LIMIT_HOSTNAME_BYTES)
+    if (setup->mount_count > LIMIT_MOUNTS || setup->network_count > LIMIT_DEVICES ||
+        strlen(hostname_of(setup)) > LIMIT_HOSTNAME_BYTES)
         return -E2BIG;
     if (setup->has_request && setup->wants_agent)
         return -EINVAL;
@@ -372,6 +406,11 @@ static int check_setup(const struct init_setup *setup)
         if (!is_mount(mount) || (i > 0 && mount->role < setup->mounts[i - 1].role))
             return -EINVAL;
         counts[mount->role]++;
+    }
+    for (size_t i = 0; i < setup->network_count; i++) {
+        int result = check_network(&setup->networks[i]);
+        if (result < 0)
+            return result;
     }
     bool is_layered = counts[INIT_ROLE_LOWER] > 0;
     bool is_sound = counts[INIT_ROLE_ROOT] + is_layered <= 1 && counts[INIT_ROLE_UPPER] <= is_layered;
@@ -386,7 +425,22 @@ static size_t setup_bytes(const struct init_setup *setup)
         bytes += sizeof(struct wire_mount) + strlen(mount->source) + strlen(mount->target) + strlen(mount->fstype) +
                  strlen(mount->options) + 4;
     }
+    for (size_t i = 0; i < setup->network_count; i++) {
+        const struct init_network *network = &setup->networks[i];
+        bytes += sizeof(struct wire_network) + strlen(network->addresses) + strlen(network->gateways) +
+                 strlen(network->nameservers) + 3;
+    }
     return bytes;
+}
+
+static void add_network(struct buffer *buffer, const struct init_network *network)
+{
+    struct wire_network wire = {.flags = network->wants_dhcp ? flag_dhcp : 0};
+    memcpy(wire.mac, network->mac, sizeof(wire.mac));
+    buffer_add(buffer, &wire, sizeof(wire));
+    add_string(buffer, network->addresses);
+    add_string(buffer, network->gateways);
+    add_string(buffer, network->nameservers);
 }
 
 int init_encode_setup(const struct init_setup *setup, struct buffer *buffer)
@@ -399,6 +453,7 @@ int init_encode_setup(const struct init_setup *setup, struct buffer *buffer)
     struct wire_setup numbers = {
         .flags = (setup->has_request ? flag_request : 0u) | (setup->wants_agent ? flag_agent : 0u),
         .mount_count = (uint32_t)setup->mount_count,
+        .network_count = (uint32_t)setup->network_count,
     };
     buffer_add(buffer, &header, sizeof(header));
     buffer_add(buffer, &numbers, sizeof(numbers));
@@ -412,6 +467,8 @@ int init_encode_setup(const struct init_setup *setup, struct buffer *buffer)
         add_string(buffer, mount->fstype);
         add_string(buffer, mount->options);
     }
+    for (size_t i = 0; i < setup->network_count; i++)
+        add_network(buffer, &setup->networks[i]);
     return buffer->error;
 }
 
@@ -429,10 +486,25 @@ static bool take_mount(struct reader *reader, struct init_mount *mount)
            (mount->fstype = take_string(reader)) != NULL && (mount->options = take_string(reader)) != NULL;
 }
 
-static int take_mounts(struct reader *reader, struct init_mount *mounts, size_t count)
+static bool take_network(struct reader *reader, struct init_network *network)
 {
-    for (size_t i = 0; i < count; i++)
+    struct wire_network wire;
+    if (!take(reader, &wire, sizeof(wire)) || (wire.flags & ~(unsigned)flag_dhcp) != 0)
+        return false;
+    memcpy(network->mac, wire.mac, sizeof(network->mac));
+    network->wants_dhcp = wire.flags != 0;
+    return (network->addresses = take_string(reader)) != NULL && (network->gateways = take_string(reader)) != NULL &&
+           (network->nameservers = take_string(reader)) != NULL;
+}
+
+static int take_lists(struct reader *reader, struct init_mount *mounts, size_t mount_count,
+                      struct init_network *networks, size_t network_count)
+{
+    for (size_t i = 0; i < mount_count; i++)
         if (!take_mount(reader, &mounts[i]))
+            return -EPROTO;
+    for (size_t i = 0; i < network_count; i++)
+        if (!take_network(reader, &networks[i]))
             return -EPROTO;
     return reader->left == 0 ? 0 : -EPROTO;
 }
@@ -448,19 +520,24 @@ int init_decode_setup(const uint8_t *body, size_t length, struct init_setup *ret
     const char *hostname = take_string(&reader);
     if (hostname == NULL)
         return -EPROTO;
-    if (wire.mount_count > LIMIT_MOUNTS)
+    if (wire.mount_count > LIMIT_MOUNTS || wire.network_count > LIMIT_DEVICES)
         return -E2BIG;
-    struct init_mount *mounts = alloc_zero((wire.mount_count + (size_t)1) * sizeof(mounts[0]));
+    struct init_network *networks = NULL; /* behind the mounts, in the same memory */
+    struct init_mount *mounts = alloc_zero((wire.mount_count + (size_t)1) * sizeof(mounts[0]) +
+                                           wire.network_count * sizeof(networks[0]));
     if (mounts == NULL)
         return -ENOMEM;
+    networks = (struct init_network *)(mounts + wire.mount_count + 1);
     struct init_setup setup = {
         .mounts = mounts,
         .mount_count = wire.mount_count,
+        .networks = networks,
+        .network_count = wire.network_count,
         .has_request = (wire.flags & flag_request) != 0,
         .wants_agent = (wire.flags & flag_agent) != 0,
         .hostname = hostname,
     };
-    int result = take_mounts(&reader, mounts, setup.mount_count);
+    int result = take_lists(&reader, mounts, setup.mount_count, networks, setup.network_count);
     if (result == 0)
         result = check_setup(&setup);
     if (result < 0) {
@@ -528,12 +605,12 @@ int init_decode_answer(const struct init_header *header, const uint8_t *body, st
 const char *init_stage_name(enum init_stage stage)
 {
     static const char *const names[] = {
-        [INIT_STAGE_REQUEST] = "request",   [INIT_STAGE_SYSTEM] = "system",   [INIT_STAGE_SOURCE] = "source",
-        [INIT_STAGE_TARGET] = "target",     [INIT_STAGE_MOUNT] = "mount",     [INIT_STAGE_LAYERS] = "layers",
-        [INIT_STAGE_ROOT] = "root",         [INIT_STAGE_STREAMS] = "streams", [INIT_STAGE_FORK] = "fork",
-        [INIT_STAGE_TERMINAL] = "terminal", [INIT_STAGE_RLIMIT] = "rlimit",   [INIT_STAGE_SETGROUPS] = "setgroups",
-        [INIT_STAGE_SETGID] = "setgid",     [INIT_STAGE_SETUID] = "setuid",   [INIT_STAGE_CHDIR] = "chdir",
-        [INIT_STAGE_EXEC] = "exec",
+        [INIT_STAGE_REQUEST] = "request",   [INIT_STAGE_SYSTEM] = "system",       [INIT_STAGE_SOURCE] = "source",
+        [INIT_STAGE_TARGET] = "target",     [INIT_STAGE_MOUNT] = "mount",         [INIT_STAGE_LAYERS] = "layers",
+        [INIT_STAGE_ROOT] = "root",         [INIT_STAGE_STREAMS] = "streams",     [INIT_STAGE_FORK] = "fork",
+        [INIT_STAGE_TERMINAL] = "terminal", [INIT_STAGE_RLIMIT] = "rlimit",       [INIT_STAGE_SETGROUPS] = "setgroups",
+        [INIT_STAGE_SETGID] = "setgid",     [INIT_STAGE_SETUID] = "setuid",       [INIT_STAGE_CHDIR] = "chdir",
+        [INIT_STAGE_EXEC] = "exec",         [INIT_STAGE_INTERFACE] = "interface", [INIT_STAGE_LEASE] = "lease",
     };
     return stage >= INIT_STAGE_REQUEST && stage <= INIT_LAST_STAGE ? names[stage] : "unknown";
 }

@@ -8,7 +8,7 @@
  *     offset  size
  *     0       4     length of the body in bytes
  *     4       2     kind
- *     6       2     version: 3
+ *     6       2     version: 4
  *
  *     host                                              guest
  *      │ SETUP ───────────────────────────────────────────> │  once, when the guest opens the port
@@ -32,13 +32,17 @@
  *                         behind the program's name), environment (KEY=VALUE)
  *     GOODBYE   2     empty
  *     SETUP     3     flags (4): 1 a REQUEST follows, 2 an agent is wanted; not both, and others are 0
- *                     count of mounts (4)
+ *                     counts (4 each): mounts, networks
  *                     hostname, with a NUL at its end; empty: "vial"
  *                     mounts: role (4), kind (4), flags (4, enum init_mount_flag); and strings, each with a NUL at
  *                         its end: source, target, file system type, options
+ *                     networks: the interface's MAC address (6), flags (2): 1 it asks for its addresses by DHCP,
+ *                         others are 0; and strings, each with a NUL at its end, of words with a space between them:
+ *                         addresses with their prefix ("10.0.2.15/24"), gateways, name servers
  *     STARTED   16    empty
- *     FAILED    17    stage (4, enum init_stage), errno (4, as Linux numbers it), the number of the mount that it is
- *                         about, from 0, or all ones (4)
+ *     FAILED    17    stage (4, enum init_stage), errno (4, as Linux numbers it), the number of the mount, or of the
+ *                         network, that it is about, from 0, or all ones (4): with the stage INTERFACE, the name
+ *                         servers cannot be shown
  *     ENDED     18    how (4): 0 it exited, 1 a signal killed it; code or number of the signal (4)
  *
  * The mounts of a SETUP stand in the order of their roles. Either one is the root, or some are layers of it, the
@@ -50,6 +54,10 @@
  *     VIRTIOFS  2     the tag                         ""
  *     TMPFS     3     ""                              ""
  *     PRESENT   4     "" (what is the root now)       ""; only as a layer
+ *
+ * A network is one of the guest's interfaces, told by its address. With DHCP it has no addresses and no gateways here.
+ * Of several gateways the first network's is the way out. The name servers of all networks that are given stand before
+ * those that are learned.
  *
  * Options are those of mount(8), without the flags that have a bit here.
  *
@@ -91,7 +99,7 @@ struct buffer;
 #define INIT_DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 enum {
-    INIT_VERSION = 3,
+    INIT_VERSION = 4,
     INIT_HEADER_BYTES = 8,
     INIT_MOST_ANSWER_BYTES = INIT_HEADER_BYTES + 12,
 };
@@ -123,8 +131,10 @@ enum init_stage {
     INIT_STAGE_SETUID = 14,
     INIT_STAGE_CHDIR = 15,
     INIT_STAGE_EXEC = 16,
+    INIT_STAGE_INTERFACE = 17, /* after the mounts: there is none, it takes no address, or see FAILED */
+    INIT_STAGE_LEASE = 18,     /* nobody has given it one by DHCP */
 };
-#define INIT_LAST_STAGE INIT_STAGE_EXEC
+#define INIT_LAST_STAGE INIT_STAGE_LEASE
 
 /* What a mount is for. */
 enum init_mount_role {
@@ -158,9 +168,17 @@ struct init_mount {
     const char *source, *target, *fstype, *options;
 };
 
+struct init_network {
+    uint8_t mac[6];
+    bool wants_dhcp;
+    const char *addresses, *gateways, *nameservers; /* borrowed, as above */
+};
+
 struct init_setup {
     const struct init_mount *mounts; /* borrowed */
     size_t mount_count;
+    const struct init_network *networks; /* borrowed */
+    size_t network_count;
     bool has_request, wants_agent; /* at most one of them */
     const char *hostname;          /* borrowed; "" for the usual one. To encode NULL means the same */
 };
@@ -192,13 +210,16 @@ struct init_answer {
     enum init_kind kind;   /* STARTED, FAILED or ENDED */
     enum init_stage stage; /* FAILED */
     uint32_t os_error;     /* FAILED: a positive errno */
-    uint32_t mount;        /* FAILED: its number, or INIT_NO_MOUNT */
+    uint32_t mount;        /* FAILED: its number, or the network's, or INIT_NO_MOUNT */
     bool was_killed;       /* ENDED */
     uint32_t number;       /* ENDED: the exit code, or the signal */
 };
 
 /* The header of any message: 0, or -EPROTO; the length of its body is one that this kind can have. */
 int init_decode_header(const uint8_t bytes[INIT_HEADER_BYTES], struct init_header *ret_header);
+
+/* Whether a header that was refused may be that of an answer in another version: only this can be known of it. */
+bool init_is_other_version(const uint8_t bytes[INIT_HEADER_BYTES]);
 
 /* Appends the message. -E2BIG for more than the limits allow, -EINVAL for what no request may hold (an empty path, a
  * workdir that is not absolute, an unknown resource), -ENOMEM; the buffer is to be thrown away then. */
@@ -208,7 +229,7 @@ int init_encode_request(const struct init_request *request, struct buffer *buffe
  * caller frees: args[-1] is the path, and both end in NULL, as execve wants them. 0, -EPROTO, -E2BIG or -ENOMEM. */
 int init_decode_request(const uint8_t *body, size_t length, struct init_request *ret_request, void **ret_table);
 
-/* The same for a setup. The array that it points to is in `ret_table`. */
+/* The same for a setup. The arrays that it points to are in `ret_table`. */
 int init_encode_setup(const struct init_setup *setup, struct buffer *buffer);
 int init_decode_setup(const uint8_t *body, size_t length, struct init_setup *ret_setup, void **ret_table);
 

@@ -265,15 +265,22 @@ static int check_tmpfs(const struct tmpfs_config *tmpfs, size_t index, struct vi
     return 0;
 }
 
-/* What mounts things is the project's init, and nobody else speaks with us. */
+/* What mounts things and sets up interfaces is the project's init, and nobody else speaks with us. */
 static int check_init(const struct vial_vm_config *config, struct vial_error *err)
 {
     const char *init = config->kernel.init;
-    if (init == NULL || !config_has_mounts(config) || strcmp(init, CONFIG_DEFAULT_INIT) == 0)
+    if (init == NULL || strcmp(init, CONFIG_DEFAULT_INIT) == 0)
         return 0;
-    return refuse(err, VIAL_ERROR_CONFLICT, "kernel.init", init,
-                  "leave it out; or use a folder or an initramfs as the root, without mounts",
-                  "the root or the mounts need the project's own init");
+    if (config_has_mounts(config))
+        return refuse(err, VIAL_ERROR_CONFLICT, "kernel.init", init,
+                      "leave it out; or use a folder or an initramfs as the root, without mounts",
+                      "the root or the mounts need the project's own init");
+    if (config_has_init_networks(config))
+        return refuse(err, VIAL_ERROR_CONFLICT, "kernel.init", init,
+                      "leave it out; or leave out the networks' addresses, gateways, name servers and dhcp, and let "
+                      "this init set the interfaces up",
+                      "the networks' addresses need the project's own init");
+    return 0;
 }
 
 int check_mounts(const struct vial_vm_config *config, struct vial_error *err)

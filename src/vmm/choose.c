@@ -41,24 +41,6 @@ struct wish {
     const char *field, *what;
 };
 
-/* What no engine has in this build. */
-static int refuse_missing(const struct vial_vm_config *config, struct vial_error *err)
-{
-    const struct machine_config *machine = &config->machine;
-    const struct wish missing[] = {
-        {config->net_count > 0, "net", "a network"},
-        {config->port_count > 0, "port_map", "a published port"},
-        {config->vsock_port_count > 0, "vsock_ports", "a vsock port"},
-        {machine->vsock, "machine.vsock", "a vsock device"},
-        {machine->inet_hijack, "machine.inet_hijack", "TSI"},
-    };
-    for (size_t i = 0; i < array_length(missing); i++)
-        if (missing[i].is_wanted)
-            return refuse(err, VIAL_ERROR_UNSUPPORTED, missing[i].field, "", "leave it out",
-                          "%s is not in this build yet", missing[i].what);
-    return 0;
-}
-
 static bool has_window(const struct vial_vm_config *config)
 {
     bool has_any = false;
@@ -81,6 +63,8 @@ static int refuse_for_uml(const struct vial_vm_config *config, const char *reaso
         {config->serial_count > 0, "console.serial", "no serial ports"},
         {config->root.dax_window_mib > 0, "root.dax_window_mib", "no shared memory for DAX"},
         {has_window(config), "fs", "no shared memory for a dax_window_mib"},
+        {config_has_tsi(config), machine->inet_hijack ? "machine.inet_hijack" : "tsi.hijack_unix",
+         "no TSI, which only kernels such as libkrunfw's have"},
         {config_most_console_ports(config) > LIMIT_UML_CONSOLE_PORTS, "console.ports",
          "no console with more than 31 ports, those of a program's streams among them"},
     };
@@ -103,10 +87,7 @@ int vm_choose_engine(const struct vial_vm_config *config, struct vial_engine_inf
         info->engine = choice.engine == HOST_ENGINE_KVM ? VIAL_ENGINE_KVM : VIAL_ENGINE_UML;
         snprintf(info->reason, sizeof(info->reason), "%s", choice.reason);
     }
-    int result = refuse_missing(config, err);
-    if (result == 0 && info->engine == VIAL_ENGINE_UML)
-        result = refuse_for_uml(config, info->reason, err);
-    return result;
+    return info->engine == VIAL_ENGINE_UML ? refuse_for_uml(config, info->reason, err) : 0;
 }
 
 /* Whoever asks for KVM gets it; what this host's KVM is worth stands in the reason. */

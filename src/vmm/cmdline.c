@@ -13,6 +13,7 @@
  *     root=…, rootfstype=virtiofs    a root of the host's, by its tag; an initramfs's init mounts it itself
  *     rootflags=dax=always           with a DAX window: the driver would use it only where it is told to
  *     VIAL_EXEC=1                    init is to mount something, or to run a program (exec.h)
+ *     tsi_hijack, tsi_hijack_unix    sockets of programs are the host's (device/vsock/tsi.h), where the kernel can
  *     quiet                          a line on a console costs more than most of what it tells; loglevel=7 brings them
  *
  * Invariants: (1) every word passes cmdline.c, which owns length and quoting.
@@ -65,6 +66,10 @@ int vm_cmdline(const struct vial_vm *vm, char **ret_text, struct vial_error *err
         cmdline_add_value(&line, kernel->initramfs != NULL ? "rdinit" : "init", config_init(config));
     if (vm->exec != NULL)
         cmdline_add_value(&line, EXEC_CMDLINE_KEY, EXEC_CMDLINE_VALUE);
+    if (config->machine.inet_hijack)
+        cmdline_add_word(&line, "tsi_hijack");
+    if (config->tsi_hijacks_unix)
+        cmdline_add_word(&line, "tsi_hijack_unix");
     if (kernel->cmdline != NULL)
         cmdline_add_text(&line, kernel->cmdline);
     for (size_t i = 0; i < vm->device_count && is_pc && !vm->has_acpi; i++)

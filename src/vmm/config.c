@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Building a configuration: every public call that sets or adds, but for storage (config_storage.c).
+/* Building a configuration: every public call that sets or adds, but for storage (config_storage.c) and
+ * networks (config_net.c).
  *
  * Each call takes a sized option struct into a local copy that starts from the defaults, builds a new element whole,
  * and only then puts it in place, so a call that fails has changed nothing. What relates one setting to another is
@@ -19,7 +20,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* ---- helpers ---- */
 
@@ -104,10 +104,7 @@ int config_grow_failed(int result, const char *field, size_t max_count, struct v
     return result;
 }
 
-#define NO_INDEX SIZE_MAX /* of a field that is no array */
-
-/* Our own duplicate of the caller's descriptor, or -1 for a negative one. */
-static int copy_fd(int *slot, int fd, const char *field, size_t index, const char *member, struct vial_error *err)
+int config_copy_fd(int *slot, int fd, const char *field, size_t index, const char *member, struct vial_error *err)
 {
     *slot = -1;
     if (fd < 0)
@@ -119,7 +116,7 @@ static int copy_fd(int *slot, int fd, const char *field, size_t index, const cha
     int result = failure == EBADF
                      ? error_set(err, VIAL_ERROR_WRONG_KIND, VIAL_PHASE_CONFIGURE, "descriptor %d is not open", fd)
                      : error_set_os(err, VIAL_PHASE_CONFIGURE, failure, "cannot duplicate descriptor %d", fd);
-    if (index == NO_INDEX)
+    if (index == CONFIG_NO_INDEX)
         error_field(err, "%s.%s", field, member);
     else
         error_field(err, "%s[%zu].%s", field, index, member);
@@ -187,14 +184,7 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
     kernel_free(&config->kernel);
     free(config->kernel.cmdline);
     config_free_storage(config);
-    for (size_t i = 0; i < config->net_count; i++) {
-        if (config->net[i].has_ops && config->net[i].ops.release != NULL)
-            config->net[i].ops.release(config->net[i].ops_user);
-        fd_close(config->net[i].fd);
-        free(config->net[i].path);
-    }
-    for (size_t i = 0; i < config->vsock_port_count; i++)
-        free(config->vsock_ports[i].path);
+    config_free_networks(config);
     for (size_t i = 0; i < config->console_port_count; i++) {
         struct console_port_config *port = &config->console_ports[i];
         if (port->has_ops && port->ops.release != NULL)
@@ -204,10 +194,6 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         fd_close(port->tty_fd);
         free(port->name);
     }
-    free(config->net);
-    free(config->port_map);
-    free(config->vsock_ports);
-    free(config->assigned_ip);
     free(config->console_output);
     free(config->console_ports);
     for (size_t i = 0; i < config->serial_count; i++) {
@@ -318,111 +304,6 @@ int vial_vm_config_append_cmdline(struct vial_vm_config *config, const char *tex
     return 0;
 }
 
-/* ---- network ---- */
-
-/* A random address with the bits of a locally administered unicast one (IEEE 802, 8.2). */
-static int make_mac(uint8_t mac[6], struct vial_error *err)
-{
-    if (getrandom(mac, 6, 0) != 6)
-        return error_set_os(err, VIAL_PHASE_CONFIGURE, errno, "cannot get random bytes for a MAC address");
-    mac[0] = (uint8_t)((mac[0] | 0x02) & 0xfe);
-    return 0;
-}
-
-int vial_vm_config_add_net(struct vial_vm_config *config, const struct vial_net_options *options,
-                           struct vial_error *err)
-{
-    struct vial_net_options ours = VIAL_NET_OPTIONS_INIT;
-    int result = TAKE_SIZED(config, ours, options, err);
-    if (result == 0)
-        result = GROW(config, net, net_count, net_capacity, LIMIT_DEVICES, "net", err);
-    if (result < 0)
-        return result;
-    struct net_config net = {
-        .kind = (enum vial_net_kind)ours.kind,
-        .fd = -1,
-        .features = ours.features,
-        .vfkit = ours.vfkit,
-        .has_ops = ours.ops != NULL,
-        .ops_user = ours.ops_user,
-    };
-    if (ours.ops != NULL)
-        result = config_take_sized(&net.ops, sizeof(net.ops), ours.ops, err);
-    if (result == 0 && !ours.has_mac)
-        result = make_mac(net.mac, err);
-    if (result < 0)
-        return result;
-    if (ours.has_mac)
-        memcpy(net.mac, ours.mac, sizeof(net.mac));
-    if (!config_copy_text(&net.path, ours.path))
-        return config_no_memory(err);
-    result = copy_fd(&net.fd, ours.fd, "net", config->net_count, "fd", err);
-    if (result < 0) {
-        free(net.path);
-        return result;
-    }
-    config->net[config->net_count++] = net;
-    return 0;
-}
-
-int vial_vm_config_add_port(struct vial_vm_config *config, uint16_t host_port, uint16_t guest_port,
-                            struct vial_error *err)
-{
-    int result = config_check_free(config, err);
-    if (result == 0)
-        result = GROW(config, port_map, port_count, port_capacity, LIMIT_PORTS, "port_map", err);
-    if (result < 0)
-        return result;
-    config->port_map[config->port_count++] = (struct port_config){.host = host_port, .guest = guest_port};
-    return 0;
-}
-
-int vial_vm_config_add_port_text(struct vial_vm_config *config, const char *text, struct vial_error *err)
-{
-    struct port_config pair;
-    const char *why = NULL;
-    int result = config_check_text(text, "port_map", err);
-    if (result < 0)
-        return result;
-    result = parse_port_pair(text, &pair, &why);
-    if (result < 0)
-        return config_refuse_text(result, "port_map", config->port_count, "pair of ports", text, why,
-                                  "write HOST:GUEST with numbers from 1 to 65535, such as 8080:80", err);
-    return vial_vm_config_add_port(config, pair.host, pair.guest, err);
-}
-
-int vial_vm_config_set_tsi(struct vial_vm_config *config, const struct vial_tsi_options *options,
-                           struct vial_error *err)
-{
-    struct vial_tsi_options ours = VIAL_TSI_OPTIONS_INIT;
-    int result = TAKE_SIZED(config, ours, options, err);
-    if (result < 0)
-        return result;
-    char *assigned_ip = NULL;
-    if (!config_copy_text(&assigned_ip, ours.assigned_ip))
-        return config_no_memory(err);
-    free(config->assigned_ip);
-    config->assigned_ip = assigned_ip;
-    config->local_only = ours.local_only;
-    return 0;
-}
-
-int vial_vm_config_add_vsock_port(struct vial_vm_config *config, const struct vial_vsock_port_options *options,
-                                  struct vial_error *err)
-{
-    struct vial_vsock_port_options ours = VIAL_VSOCK_PORT_OPTIONS_INIT;
-    int result = TAKE_SIZED(config, ours, options, err);
-    if (result == 0)
-        result = GROW(config, vsock_ports, vsock_port_count, vsock_port_capacity, LIMIT_PORTS, "vsock_ports", err);
-    if (result < 0)
-        return result;
-    struct vsock_port_config port = {.port = ours.port, .listen = ours.listen};
-    if (!config_copy_text(&port.path, ours.path))
-        return config_no_memory(err);
-    config->vsock_ports[config->vsock_port_count++] = port;
-    return 0;
-}
-
 /* ---- console, GPU, sound ---- */
 
 int vial_vm_config_set_console(struct vial_vm_config *config, const struct vial_console_options *options,
@@ -463,11 +344,11 @@ int vial_vm_config_add_console_port(struct vial_vm_config *config, const struct 
     if (ours.ops != NULL)
         result = config_take_sized(&port.ops, sizeof(port.ops), ours.ops, err);
     if (result == 0)
-        result = copy_fd(&input_fd, ours.input_fd, "console.ports", index, "input_fd", err);
+        result = config_copy_fd(&input_fd, ours.input_fd, "console.ports", index, "input_fd", err);
     if (result == 0)
-        result = copy_fd(&output_fd, ours.output_fd, "console.ports", index, "output_fd", err);
+        result = config_copy_fd(&output_fd, ours.output_fd, "console.ports", index, "output_fd", err);
     if (result == 0)
-        result = copy_fd(&tty_fd, ours.tty_fd, "console.ports", index, "tty_fd", err);
+        result = config_copy_fd(&tty_fd, ours.tty_fd, "console.ports", index, "tty_fd", err);
     if (result == 0 && !config_copy_text(&port.name, ours.name))
         result = config_no_memory(err);
     if (result < 0)
@@ -490,9 +371,9 @@ int vial_vm_config_add_serial(struct vial_vm_config *config, const struct vial_s
         return config_grow_failed(-E2BIG, "console.serial", LIMIT_SERIALS, err);
     auto_close int input_fd = -1;
     auto_close int output_fd = -1;
-    result = copy_fd(&input_fd, ours.input_fd, "console.serial", config->serial_count, "input_fd", err);
+    result = config_copy_fd(&input_fd, ours.input_fd, "console.serial", config->serial_count, "input_fd", err);
     if (result == 0)
-        result = copy_fd(&output_fd, ours.output_fd, "console.serial", config->serial_count, "output_fd", err);
+        result = config_copy_fd(&output_fd, ours.output_fd, "console.serial", config->serial_count, "output_fd", err);
     if (result < 0)
         return result;
     config->serials[config->serial_count++] = (struct serial_config){.input_fd = steal_fd(&input_fd),
@@ -593,7 +474,7 @@ int vial_vm_config_set_agent(struct vial_vm_config *config, const struct vial_ag
         error_remedy(err, "give one end of a socketpair(2)");
     }
     if (result == 0)
-        result = copy_fd(&fd, ours.fd, "agent", NO_INDEX, "fd", err);
+        result = config_copy_fd(&fd, ours.fd, "agent", CONFIG_NO_INDEX, "fd", err);
     if (result == 0 && !config_copy_text(&hostname, ours.hostname))
         result = config_no_memory(err);
     if (result < 0)

@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
+#include <string.h>
 
 #define CONFIG_ROOT_TAG "/dev/root"
 #define CONFIG_DEFAULT_INIT "/init.krun"
@@ -97,15 +98,28 @@ struct disk_config {
     size_t backing_count;
 };
 
+/* The addresses of a guest of passt's, by kind, IPv4 and IPv6; where there is none of a kind, its text is "". */
+struct net_addresses {
+    const char *address[2]; /* borrowed from the configuration, or constant */
+    char gateway[2][48];    /* given, or derived from the address */
+    const char *forwarder;  /* constant: passt's own address, the guest's name server; or NULL */
+};
+
 struct net_config {
     enum vial_net_kind kind;
     int fd;     /* owned, or -1 */
     char *path; /* owned; NULL with a descriptor or a custom backend */
     uint32_t features;
     uint8_t mac[6];
-    bool vfkit, has_ops;
+    bool vfkit, has_ops, dhcp, reaches_host;
     struct vial_net_ops ops;
-    void *ops_user; /* borrowed until ops.release */
+    void *ops_user;               /* borrowed until ops.release */
+    int helper_fd;                /* owned: our end of a helper that was started (vmm/network.h), or -1 */
+    int helper_said_fd;           /* owned: what that has printed, or -1 */
+    struct net_addresses settled; /* when it was */
+    uint16_t mtu, queue_pairs;
+    struct vial_net_rate to_guest, from_guest;
+    struct string_list addresses, gateways, nameservers, published;
 };
 
 struct port_config {
@@ -113,9 +127,11 @@ struct port_config {
 };
 
 struct vsock_port_config {
-    char *path; /* owned */
+    char *path; /* owned; NULL with a custom backend */
     uint32_t port;
-    bool listen;
+    bool listen, has_ops;
+    struct vial_vsock_ops ops;
+    void *ops_user; /* borrowed until ops.release */
 };
 
 struct console_port_config {
@@ -173,8 +189,9 @@ struct vial_vm_config {
     size_t port_count, port_capacity;
     struct vsock_port_config *vsock_ports;
     size_t vsock_port_count, vsock_port_capacity;
-    char *assigned_ip; /* owned, or NULL */
-    bool local_only;
+    char *assigned_ip, *tsi_group; /* owned, or NULL */
+    uint8_t tsi_scope;             /* enum vial_tsi_scope, or what a caller has put there */
+    bool local_only, tsi_hijacks_unix, tsi_publishes_all;
 
     char *console_output; /* owned, or NULL */
     bool has_implicit_console;
@@ -208,18 +225,61 @@ static inline bool config_has_mounts(const struct vial_vm_config *config)
     return makes_root || replaces_initramfs || config->mapped_dir_count + config->mount_count + config->tmpfs_count > 0;
 }
 
-/* Whether the machine's init is the project's, which we speak with. */
-static inline bool config_asks_init(const struct vial_vm_config *config)
-{
-    return config->exec_path != NULL || config->agent_fd >= 0 || config_has_mounts(config);
-}
-
 /* The first process, or NULL where the kernel is to look for it: in an initramfs. */
 static inline const char *config_init(const struct vial_vm_config *config)
 {
     if (config->kernel.init != NULL)
         return config->kernel.init;
     return config->root_kind != ROOT_NONE && config->kernel.initramfs == NULL ? CONFIG_DEFAULT_INIT : NULL;
+}
+
+/* Whether the guest's interface can have IPv6 addresses: with a smaller MTU it has none (RFC 8200, 5). */
+static inline bool net_takes_ipv6(const struct net_config *net)
+{
+    return net->mtu == 0 || net->mtu >= 1280;
+}
+
+/* Whether the configuration says what the guest's interface is to be like. */
+static inline bool net_has_settings(const struct net_config *net)
+{
+    return net->dhcp || net->addresses.count + net->gateways.count + net->nameservers.count > 0;
+}
+
+/* Whether the project's init sets the guest's interface up: a network of passt's has addresses in any case. */
+static inline bool net_is_configured(const struct net_config *net)
+{
+    return net_has_settings(net) || net->kind == VIAL_NET_PASST;
+}
+
+/* Whether there is a network for which the project's init is needed, or, where the init is ours anyway, of use. In an
+ * initramfs may be any init: a network of passt's about which nothing is said is left to that. */
+static inline bool config_has_init_networks(const struct vial_vm_config *config)
+{
+    const char *init = config_init(config);
+    bool is_ours = init != NULL && strcmp(init, CONFIG_DEFAULT_INIT) == 0;
+    for (size_t i = 0; i < config->net_count; i++)
+        if (is_ours ? net_is_configured(&config->net[i]) : net_has_settings(&config->net[i]))
+            return true;
+    return false;
+}
+
+/* Whether the machine's init is the project's, which we speak with. */
+static inline bool config_asks_init(const struct vial_vm_config *config)
+{
+    return config->exec_path != NULL || config->agent_fd >= 0 || config_has_mounts(config) ||
+           config_has_init_networks(config);
+}
+
+/* Whether sockets of the guest's programs are the host's. */
+static inline bool config_has_tsi(const struct vial_vm_config *config)
+{
+    return config->machine.inet_hijack || config->tsi_hijacks_unix;
+}
+
+/* Whether there is a vsock device. */
+static inline bool config_has_vsock(const struct vial_vm_config *config)
+{
+    return config->machine.vsock || config->vsock_port_count > 0 || config_has_tsi(config);
 }
 
 /* The ports that the machine's console has at most: the one on standard input and output or in a file, those that were
@@ -242,6 +302,7 @@ extern const char *const config_disk_syncs[];
 extern const char *const config_fs_caches[];
 extern const char *const config_fs_xattrs[];
 extern const char *const config_net_kinds[]; /* from VIAL_NET_UNIXGRAM on */
+extern const char *const config_tsi_scopes[];
 
 extern const struct config_net_feature {
     const char *name;

@@ -257,6 +257,16 @@ static json_t *dump_disk(struct dump *dump, const struct disk_config *disk)
     return object;
 }
 
+static json_t *dump_rate(struct dump *dump, const struct vial_net_rate *rate)
+{
+    json_t *object = json_object();
+    put(dump, object, "bytes_per_second", number(rate->bytes_per_second));
+    put(dump, object, "burst_bytes", number(rate->burst_bytes));
+    put(dump, object, "packets_per_second", number(rate->packets_per_second));
+    put(dump, object, "burst_packets", number(rate->burst_packets));
+    return object;
+}
+
 static json_t *dump_net(struct dump *dump, const struct net_config *net)
 {
     json_t *object = json_object(), *features = json_array();
@@ -264,9 +274,8 @@ static json_t *dump_net(struct dump *dump, const struct net_config *net)
     char mac_text[18];
     snprintf(mac_text, sizeof(mac_text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
              mac[5]);
-    bool is_custom = net->kind == VIAL_NET_CUSTOM;
-    put(dump, object, "kind",
-        is_custom ? text("custom") : choice(config_net_kinds, (int)net->kind - VIAL_NET_UNIXGRAM));
+    json_t *limits = json_object();
+    put(dump, object, "kind", choice(config_net_kinds, (int)net->kind - VIAL_NET_UNIXGRAM));
     put_given(dump, object, "path", net->path);
     if (net->fd >= 0)
         put(dump, object, "fd", json_integer(net->fd));
@@ -276,6 +285,17 @@ static json_t *dump_net(struct dump *dump, const struct net_config *net)
         if ((net->features & config_net_features[i].bit) != 0)
             append(dump, features, text(config_net_features[i].name));
     put(dump, object, "features", features);
+    put(dump, object, "mtu", number(net->mtu));
+    put(dump, object, "queue_pairs", number(net->queue_pairs));
+    put(dump, object, "dhcp", json_boolean(net->dhcp));
+    put(dump, object, "reaches_host", json_boolean(net->reaches_host));
+    put(dump, object, "addresses", dump_strings(dump, &net->addresses));
+    put(dump, object, "gateways", dump_strings(dump, &net->gateways));
+    put(dump, object, "nameservers", dump_strings(dump, &net->nameservers));
+    put(dump, object, "published", dump_strings(dump, &net->published));
+    put(dump, limits, "to_guest", dump_rate(dump, &net->to_guest));
+    put(dump, limits, "from_guest", dump_rate(dump, &net->from_guest));
+    put(dump, object, "limits", limits);
     return object;
 }
 
@@ -435,7 +455,12 @@ int vial_vm_config_dump(const struct vial_vm_config *config, char **ret_json, st
     dump_arrays(&dump, config, document);
     json_t *tsi = json_object();
     put_given(&dump, tsi, "assigned_ip", config->assigned_ip);
+    put_given(&dump, tsi, "group", config->tsi_group);
+    if (config->tsi_scope <= VIAL_TSI_SCOPE_NONE)
+        put(&dump, tsi, "scope", text(config_tsi_scopes[config->tsi_scope]));
     put(&dump, tsi, "local_only", json_boolean(config->local_only));
+    put(&dump, tsi, "hijack_unix", json_boolean(config->tsi_hijacks_unix));
+    put(&dump, tsi, "publish_all", json_boolean(config->tsi_publishes_all));
     put(&dump, document, "tsi", tsi);
     put(&dump, document, "console", dump_console(&dump, config));
     put(&dump, document, "exec", dump_exec(&dump, config));

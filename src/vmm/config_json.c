@@ -26,20 +26,6 @@ const char *const config_acpi[] = {"auto", "on", "off", NULL};
 const char *const config_engines[] = {"auto", "kvm", "uml", NULL};
 const char *const config_kernel_formats[] = {"auto",     "raw",        "elf",     "pe-gz", "image-bz2",
                                              "image-gz", "image-zstd", "bzimage", NULL};
-const char *const config_net_kinds[] = {"unixgram", "unixstream", "tap", NULL};
-
-const struct config_net_feature config_net_features[] = {
-    {"csum", VIAL_NET_FEATURE_CSUM},
-    {"guest-csum", VIAL_NET_FEATURE_GUEST_CSUM},
-    {"guest-tso4", VIAL_NET_FEATURE_GUEST_TSO4},
-    {"guest-tso6", VIAL_NET_FEATURE_GUEST_TSO6},
-    {"guest-ufo", VIAL_NET_FEATURE_GUEST_UFO},
-    {"host-tso4", VIAL_NET_FEATURE_HOST_TSO4},
-    {"host-tso6", VIAL_NET_FEATURE_HOST_TSO6},
-    {"host-ufo", VIAL_NET_FEATURE_HOST_UFO},
-    {NULL, 0},
-};
-
 /* ---- objects as tables of members ---- */
 
 static int read_member(const struct json_cursor *at, const struct member *member, void *target, struct vial_error *err)
@@ -86,7 +72,7 @@ static int read_member(const struct json_cursor *at, const struct member *member
 
 int json_read_object(const struct json_cursor *at, const struct member *members, void *options, struct vial_error *err)
 {
-    enum { most_members = 16 };
+    enum { most_members = 20 };
     const char *keys[most_members + 1] = {NULL};
     for (size_t i = 0; members[i].key != NULL; i++) {
         assert(i < most_members);
@@ -173,94 +159,6 @@ static int read_kernel(struct vial_vm_config *config, const struct json_cursor *
         return result;
     result = json_get_text(&member, &cmdline, err);
     return result == 0 ? vial_vm_config_append_cmdline(config, cmdline, err) : result;
-}
-
-static int read_net_features(const struct json_cursor *at, uint32_t *features, struct vial_error *err)
-{
-    const char *names[sizeof(config_net_features) / sizeof(config_net_features[0])];
-    size_t count = 0;
-    for (size_t i = 0; i < array_length(names); i++)
-        names[i] = config_net_features[i].name;
-    int result = json_get_count(at, LIMIT_STRINGS, &count, err);
-    for (size_t i = 0; i < count && result == 0; i++) {
-        struct json_cursor element = json_element(at, i);
-        int choice = 0;
-        result = json_get_choice(&element, names, &choice, err);
-        if (result == 0)
-            *features |= config_net_features[choice].bit;
-    }
-    return result;
-}
-
-static int read_mac(const struct json_cursor *at, struct vial_net_options *net, struct vial_error *err)
-{
-    const char *text = NULL, *why = NULL;
-    int result = json_get_text(at, &text, err);
-    if (result < 0)
-        return result;
-    if (parse_mac(text, net->mac, &why) < 0) {
-        result = error_set(err, VIAL_ERROR_SYNTAX, VIAL_PHASE_CONFIGURE, "\"%s\" is not a MAC address: %s", text, why);
-        json_blame(at, err);
-        error_remedy(err, "write it as in 52:54:00:12:34:56, or leave it out for a random one");
-        return result;
-    }
-    net->has_mac = true;
-    return 0;
-}
-
-static int read_one_net(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    static const struct member members[] = {
-        {CHOICE(vial_net_options, kind, config_net_kinds, VIAL_NET_UNIXGRAM)},
-        {MEMBER(vial_net_options, path, MEMBER_TEXT)},
-        {MEMBER(vial_net_options, fd, MEMBER_FD)},
-        {MEMBER(vial_net_options, vfkit, MEMBER_BOOL)},
-        {OTHER("mac")},
-        {OTHER("features")},
-        {.key = NULL},
-    };
-    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
-    struct json_cursor member;
-    int result = json_read_object(at, members, &net, err);
-    if (result == 0 && net.kind == 0)
-        return json_refuse_missing(at, "kind", "name the kind of network: unixgram, unixstream or tap", err);
-    if (result == 0 && json_member(at, "mac", &member))
-        result = read_mac(&member, &net, err);
-    if (result == 0 && json_member(at, "features", &member))
-        result = read_net_features(&member, &net.features, err);
-    return result == 0 ? vial_vm_config_add_net(config, &net, err) : result;
-}
-
-static int read_one_port(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    const char *text = NULL;
-    int result = json_get_text(at, &text, err);
-    return result == 0 ? vial_vm_config_add_port_text(config, text, err) : result;
-}
-
-static int read_tsi(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    static const struct member members[] = {
-        {MEMBER(vial_tsi_options, assigned_ip, MEMBER_TEXT)},
-        {MEMBER(vial_tsi_options, local_only, MEMBER_BOOL)},
-        {.key = NULL},
-    };
-    struct vial_tsi_options tsi = VIAL_TSI_OPTIONS_INIT;
-    int result = json_read_object(at, members, &tsi, err);
-    return result == 0 ? vial_vm_config_set_tsi(config, &tsi, err) : result;
-}
-
-static int read_one_vsock_port(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
-{
-    static const struct member members[] = {
-        {MEMBER(vial_vsock_port_options, port, MEMBER_U32)},
-        {MEMBER(vial_vsock_port_options, path, MEMBER_TEXT)},
-        {MEMBER(vial_vsock_port_options, listen, MEMBER_BOOL)},
-        {.key = NULL},
-    };
-    struct vial_vsock_port_options port = VIAL_VSOCK_PORT_OPTIONS_INIT;
-    int result = json_read_object(at, members, &port, err);
-    return result == 0 ? vial_vm_config_add_vsock_port(config, &port, err) : result;
 }
 
 static int read_one_console_port(struct vial_vm_config *config, const struct json_cursor *at, struct vial_error *err)
@@ -470,10 +368,10 @@ static const struct {
     {"mounts", json_read_mount, LIMIT_DEVICES},
     {"tmpfs", json_read_tmpfs, LIMIT_TMPFS},
     {"disks", json_read_disk, LIMIT_DEVICES},
-    {"net", read_one_net, LIMIT_DEVICES},
-    {"port_map", read_one_port, LIMIT_PORTS},
-    {"tsi", read_tsi, 0},
-    {"vsock_ports", read_one_vsock_port, LIMIT_PORTS},
+    {"net", json_read_net, LIMIT_DEVICES},
+    {"port_map", json_read_port, LIMIT_PORTS},
+    {"tsi", json_read_tsi, 0},
+    {"vsock_ports", json_read_vsock_port, LIMIT_PORTS},
     {"console", read_console, 0},
     {"exec", read_exec, 0},
 };

@@ -55,6 +55,9 @@ typedef int section_reader(struct vial_vm_config *config, const struct json_curs
 int json_read_array(struct vial_vm_config *config, const struct json_cursor *at, const char *key, size_t max_count,
                     section_reader *reader, struct vial_error *err);
 
+/* The sections of config_json_net.c; all but tsi read one element of a list. */
+section_reader json_read_net, json_read_port, json_read_tsi, json_read_vsock_port;
+
 /* The sections of config_json_storage.c; all but the root read one element of a list. */
 section_reader json_read_root, json_read_fs, json_read_mapped_dir, json_read_mount, json_read_tmpfs, json_read_disk;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the files that build a configuration share (config.c, config_storage.c): sized structs, copies, refusals.
+/* What the files that build a configuration share (config.c, config_storage.c, config_net.c): sized
+ * structs, copies, refusals.
  *
  * Each returns 0, or a negative errno with what is wrong in `err`.
  */
@@ -35,6 +36,10 @@ int config_no_memory(struct vial_error *err);
 /* A copy in *slot, or NULL for NULL; false without memory. */
 bool config_copy_text(char **slot, const char *text);
 
+/* Our own duplicate of the caller's descriptor, or -1 for a negative one. The index is that of a field's element. */
+#define CONFIG_NO_INDEX SIZE_MAX
+int config_copy_fd(int *slot, int fd, const char *field, size_t index, const char *member, struct vial_error *err);
+
 int config_grow_failed(int result, const char *field, size_t max_count, struct vial_error *err);
 
 /* Room for one more element of an array of the configuration. */
@@ -53,7 +58,8 @@ int string_list_copy(struct string_list *list, const char *const *strings, const
                      struct vial_error *err);
 void string_list_free(struct string_list *list);
 
-/* Everything of config_storage.c. */
+/* Everything of config_storage.c, and of config_net.c. */
 void config_free_storage(struct vial_vm_config *config);
+void config_free_networks(struct vial_vm_config *config);
 
 #endif

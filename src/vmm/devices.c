@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The virtio devices of a machine, made from its configuration; whichever engine drives them. Disks and file systems
- * are in storage.c.
+ * are in storage.c, networks in network.c.
  *
- *     balloon, rng, console, metrics, storage, what a test has brought ──> vm->devices ──> engine->connect, each
+ *     balloon, rng, console, metrics, storage, networks, what a test has brought ──> vm->devices
+ *                                                                         each of them ──> engine->connect
  *
  * The order is the guest's order, too: its device numbers follow it.
  *
@@ -22,6 +23,7 @@
 #include "device/rng/rng.h"
 #include "vmm/check.h"
 #include "vmm/exec.h"
+#include "vmm/network.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -188,7 +190,9 @@ static int add_console(struct vial_vm *vm, struct vial_error *err)
 int vm_add_devices(struct vial_vm *vm, const struct vm_extra *extras, size_t extra_count, struct vial_error *err)
 {
     const struct machine_config *machine = &vm->config->machine;
-    int result = machine->balloon ? add_balloon(vm, err) : 0;
+    int result = network_start_helpers(vm->config, err); /* whose addresses the guest is told by its console */
+    if (result == 0 && machine->balloon)
+        result = add_balloon(vm, err);
     if (result == 0 && machine->rng)
         result = add_rng(vm, err);
     if (result == 0)
@@ -197,6 +201,8 @@ int vm_add_devices(struct vial_vm *vm, const struct vm_extra *extras, size_t ext
         result = add_metrics(vm, err);
     if (result == 0)
         result = vm_add_storage(vm, err);
+    if (result == 0)
+        result = vm_add_networks(vm, err);
     for (; vm->extras_taken < extra_count && result == 0; vm->extras_taken++)
         result = vm_add_device(vm, extras[vm->extras_taken].device, err);
     return result;

@@ -8,7 +8,8 @@
  *
  *     asked ──STARTED──> running ──ENDED──> ended ──┐
  *       └─────FAILED───> failed ────────────────────┴──> the machine may be ended (exec_on_end), or GOODBYE is said
- *       any wrong byte before that ──> confused: whatever comes is taken and forgotten
+ *       any wrong byte before that ──> confused, or foreign where it is a header of another version: whatever comes is
+ *                                      taken and forgotten
  *
  * That waits until the guest has closed the program's outputs and the console has delivered what they held: the end
  * of a machine gives a slow reader a tenth of a second, and the guest's last 2 MiB may still be in the queue.
@@ -47,6 +48,7 @@ enum exec_state {
     EXEC_FAILED,
     EXEC_ENDED,
     EXEC_CONFUSED, /* the guest has broken the contract */
+    EXEC_FOREIGN,  /* it knows another one */
 };
 
 struct exec {
@@ -201,7 +203,8 @@ static ssize_t write_answer(void *user, const void *bytes, size_t length)
     for (size_t i = 0; i < length && is_listening(exec); i++) {
         exec->message[exec->message_bytes++] = ((const uint8_t *)bytes)[i];
         if (!handle_message(exec)) {
-            exec->state = EXEC_CONFUSED;
+            bool is_foreign = exec->message_bytes == INIT_HEADER_BYTES && init_is_other_version(exec->message);
+            exec->state = is_foreign ? EXEC_FOREIGN : EXEC_CONFUSED;
             log_warn("exec.confused", LOG_BYTES("message", (const char *)exec->message, exec->message_bytes));
         }
     }
@@ -251,6 +254,8 @@ static int encode_setup(struct exec *exec, struct vial_error *err)
     struct init_setup setup = {
         .mounts = exec->plan.mounts,
         .mount_count = exec->plan.count,
+        .networks = exec->plan.networks,
+        .network_count = exec->plan.network_count,
         .has_request = exec->has_program,
         .wants_agent = !exec->has_program && exec->config->agent_fd >= 0,
         .hostname = exec->config->agent_hostname,
@@ -452,6 +457,8 @@ static struct error_text subject_of(const struct exec *exec)
     case INIT_STAGE_FORK:
     case INIT_STAGE_TERMINAL:
     case INIT_STAGE_RLIMIT:
+    case INIT_STAGE_INTERFACE:
+    case INIT_STAGE_LEASE:
     case INIT_STAGE_SETGROUPS:
         break;
     }
@@ -496,6 +503,7 @@ void exec_judge(const struct exec *exec, struct vial_exit *exit)
         [EXEC_ASKED] = "the guest ended before its init had said how the program ended",
         [EXEC_RUNNING] = "the guest ended before its init had said how the program ended",
         [EXEC_CONFUSED] = "the guest's init said something that makes no sense",
+        [EXEC_FOREIGN] = "the guest's init is of another version; build the initramfs anew",
     };
     if (exit->reason != VIAL_EXIT_COMPLETED && exit->reason != VIAL_EXIT_GUEST_RESET)
         return;

@@ -16,6 +16,25 @@ int parse_mac(const char *text, uint8_t ret_mac[6], const char **ret_why);
 /* "8080:80", or "8080" for both. -EINVAL, or -ERANGE for a number that is no port. */
 int parse_port_pair(const char *text, struct port_config *ret_pair, const char **ret_why);
 
+/* An address of IPv4, in the first four bytes, or of IPv6. */
+struct net_address {
+    uint8_t bytes[16];
+    bool is_ipv6;
+    uint8_t prefix; /* bits of its network; all of the address's where none was given */
+};
+
+/* "10.0.2.2", and "10.0.2.15/24" with the prefix that it needs (parse_net.c). -EINVAL or -ERANGE. */
+int parse_address(const char *text, struct net_address *ret_address, const char **ret_why);
+int parse_network(const char *text, struct net_address *ret_address, const char **ret_why);
+
+/* "8080:80", "127.0.0.1:8080:80", "[::1]:5353:53/udp". -EINVAL or -ERANGE. */
+struct published_port {
+    struct net_address address; /* of the host */
+    uint16_t host, guest;
+    bool is_udp;
+};
+int parse_published(const char *text, struct published_port *ret_port, const char **ret_why);
+
 /* "HOST:GUEST[:ro|:rw]" in new memory. The guest's path begins at the last colon that a '/' follows, so the host's path
  * may hold colons; the guest's may not. -EINVAL or -ENOMEM. */
 int parse_folder_pair(const char *text, char **ret_host, char **ret_guest, bool *ret_read_only, const char **ret_why);

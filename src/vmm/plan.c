@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the guest's init is to mount, and what it means when it could not.
+/* What the guest's init is to mount and which interfaces it is to set up, and what it means when it could not.
  *
  *     root          in the plan                                    what the kernel mounted before
  *     folder        nothing; PRESENT as a layer if throw_away      the folder
@@ -11,15 +11,21 @@
  * Where the kernel unpacked an initramfs instead, a folder is mounted by its tag. Below the root come mapped folders,
  * disks and memory.
  *
- * Invariants: (1) the order of the mounts is that of their roles, and the guest names a mount by its place in it.
+ * An interface gets what the configuration gives it. One of passt's that is given no addresses has what was settled
+ * when passt was started (network.c). Networks that nothing is to be done about are left out.
+ *
+ * Invariants: (1) the order of the mounts is that of their roles, and the guest names a mount by its place in it; a
+ * network by its place among those that are not left out.
  *
  * Trust: the configuration was validated. A failure is a hostile guest's word: its numbers are looked up in tables.
  */
 #include "vmm/plan.h"
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 #include "base/path.h"
 #include "base/text.h"
+#include "vmm/network.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -182,16 +188,78 @@ static int add_memory(struct plan *plan)
     return result;
 }
 
+/* The words of a list, in memory of the plan. */
+static int join(struct plan *plan, const struct string_list *list, const char **ret_words)
+{
+    auto_buffer struct buffer words = BUFFER_INIT(LIMIT_NET_WORDS_BYTES - 1);
+    for (size_t i = 0; i < list->count; i++)
+        buffer_format(&words, "%s%s", i > 0 ? " " : "", list->items[i]);
+    char *text = buffer_steal(&words);
+    if (text == NULL)
+        return words.error < 0 ? words.error : -ENOMEM;
+    *ret_words = own(plan, text);
+    return 0;
+}
+
+static int join_lists(struct plan *plan, const struct net_config *net, struct init_network *network)
+{
+    int result = join(plan, &net->addresses, &network->addresses);
+    if (result == 0)
+        result = join(plan, &net->gateways, &network->gateways);
+    return result == 0 ? join(plan, &net->nameservers, &network->nameservers) : result;
+}
+
+/* What passt gives where nothing else is said. */
+static int add_passt(struct plan *plan, const struct net_config *net, struct init_network *network)
+{
+    const struct net_addresses *settled = &net->settled;
+    struct string_list places = {.items = (char *[]){NULL, NULL}}, ways = {.items = (char *[]){NULL, NULL}};
+    for (int i = 0; i < 2; i++)
+        if (settled->address[i][0] != '\0' && (i == 0 || net_takes_ipv6(net))) {
+            places.items[places.count++] = (char *)(uintptr_t)settled->address[i]; /* only read */
+            ways.items[ways.count++] = (char *)(uintptr_t)settled->gateway[i];
+        }
+    int result = join(plan, &places, &network->addresses);
+    if (result == 0)
+        result = join(plan, &ways, &network->gateways);
+    if (result == 0)
+        result = join(plan, &net->nameservers, &network->nameservers);
+    if (settled->forwarder != NULL)
+        network->nameservers = settled->forwarder;
+    return result;
+}
+
+static int add_networks(struct plan *plan)
+{
+    int result = 0;
+    for (size_t i = 0; i < plan->config->net_count && result == 0; i++) {
+        const struct net_config *net = &plan->config->net[i];
+        struct init_network *network = &plan->networks[plan->network_count];
+        if (!net_is_configured(net))
+            continue;
+        network->wants_dhcp = net->dhcp;
+        memcpy(network->mac, net->mac, sizeof(network->mac));
+        if (net->kind == VIAL_NET_PASST && !net->dhcp)
+            result = add_passt(plan, net, network);
+        else
+            result = join_lists(plan, net, network);
+        plan->network_count++;
+    }
+    return result;
+}
+
 int plan_make(struct plan *plan, const struct vial_vm_config *config, struct vial_error *err)
 {
-    enum { most_texts = 2, most_roots = 2 };
+    enum { most_texts = 2, most_roots = 2, most_words = 3 };
     size_t places = config->mapped_dir_count + config->mount_count + config->tmpfs_count;
     *plan = (struct plan){
         .config = config,
         .mounts = alloc_zero((places + config->root_lower.count + most_roots) * sizeof(plan->mounts[0])),
-        .texts.items = alloc_zero((places + 1) * most_texts * sizeof(plan->texts.items[0])),
+        .networks = alloc_zero((config->net_count + 1) * sizeof(plan->networks[0])),
+        .texts.items = alloc_zero(((places + 1) * most_texts + config->net_count * most_words) *
+                                  sizeof(plan->texts.items[0])),
     };
-    int result = plan->mounts != NULL && plan->texts.items != NULL ? 0 : -ENOMEM;
+    int result = plan->mounts != NULL && plan->networks != NULL && plan->texts.items != NULL ? 0 : -ENOMEM;
     if (result == 0) {
         add_root(plan);
         result = add_mapped_dirs(plan);
@@ -200,6 +268,8 @@ int plan_make(struct plan *plan, const struct vial_vm_config *config, struct via
         result = add_disks(plan);
     if (result == 0)
         result = add_memory(plan);
+    if (result == 0)
+        result = add_networks(plan);
     if (result < 0) {
         plan_free(plan);
         return error_no_memory(err, VIAL_PHASE_START); /* paths were normalized when they were validated */
@@ -213,14 +283,20 @@ void plan_free(struct plan *plan)
         free(plan->texts.items[i]);
     free(plan->texts.items);
     free(plan->mounts);
+    free(plan->networks);
     *plan = (struct plan)PLAN_EMPTY;
 }
 
 /* ---- what failed ---- */
 
+static bool is_about_network(const struct init_answer *failure)
+{
+    return failure->stage == INIT_STAGE_INTERFACE || failure->stage == INIT_STAGE_LEASE;
+}
+
 bool plan_is_blamed(const struct init_answer *failure)
 {
-    return failure->stage >= INIT_STAGE_SYSTEM && failure->stage <= INIT_STAGE_ROOT;
+    return (failure->stage >= INIT_STAGE_SYSTEM && failure->stage <= INIT_STAGE_ROOT) || is_about_network(failure);
 }
 
 static const char *os_text(const struct init_answer *failure)
@@ -276,6 +352,35 @@ static void explain_mount(const struct init_mount *mount, const struct init_answ
         snprintf(text, size, "cannot mount %s: %s", subject, why);
 }
 
+/* The network's place in the configuration; false for one that the guest was not told of. */
+static bool find_network(const struct plan *plan, uint32_t number, size_t *ret_index)
+{
+    for (size_t i = 0; number < plan->network_count && i < plan->config->net_count; i++)
+        if (net_is_configured(&plan->config->net[i]) && number-- == 0) {
+            *ret_index = i;
+            return true;
+        }
+    return false;
+}
+
+static void explain_network(const struct plan *plan, const struct init_answer *failure, char *text, size_t size)
+{
+    const char *why = os_text(failure);
+    size_t index;
+    if (find_network(plan, failure->mount, &index))
+        snprintf(text, size, "net[%zu]: %s: %s", index,
+                 failure->stage == INIT_STAGE_LEASE ? "nobody gives the guest an address by DHCP"
+                                                    : "the guest's interface cannot be set up",
+                 why);
+    else if (failure->mount == INIT_NO_MOUNT && failure->stage == INIT_STAGE_INTERFACE && failure->os_error == EXDEV)
+        snprintf(text, size,
+                 "the name servers cannot be shown: /etc/resolv.conf is missing, and its folder is the host's");
+    else if (failure->mount == INIT_NO_MOUNT && failure->stage == INIT_STAGE_INTERFACE)
+        snprintf(text, size, "the name servers cannot be shown in /etc/resolv.conf: %s", why);
+    else
+        snprintf(text, size, "%s: %s", init_stage_name(failure->stage), why);
+}
+
 void plan_explain(const struct plan *plan, const struct init_answer *failure, char *text, size_t size)
 {
     static const char *const wholes[] = {
@@ -284,7 +389,9 @@ void plan_explain(const struct plan *plan, const struct init_answer *failure, ch
         [INIT_STAGE_ROOT] = "the root cannot be changed to what was mounted for it",
     };
     const char *whole = failure->stage < array_length(wholes) ? wholes[failure->stage] : NULL;
-    if (failure->mount < plan->count)
+    if (is_about_network(failure))
+        explain_network(plan, failure, text, size);
+    else if (failure->mount < plan->count)
         explain_mount(&plan->mounts[failure->mount], failure, text, size);
     else
         snprintf(text, size, "%s: %s", whole != NULL ? whole : init_stage_name(failure->stage), os_text(failure));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the guest's init is to mount, from the configuration. (proto/init.h) */
+/* What the guest's init is to mount and which interfaces it is to set up, from the configuration. (proto/init.h) */
 #ifndef VMM_PLAN_H
 #define VMM_PLAN_H
 
@@ -11,6 +11,8 @@ struct plan {
     const struct vial_vm_config *config; /* borrowed, as are the texts of most mounts */
     struct init_mount *mounts;           /* owned */
     size_t count;
+    struct init_network *networks; /* owned */
+    size_t network_count;
     struct string_list texts; /* owned: those that the configuration does not have as they are */
 };
 

@@ -21,6 +21,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/path.h"
 #include "device/blk/blk.h"
 #include "device/fs/fs.h"
@@ -29,6 +30,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -115,6 +117,44 @@ static int add_mount_points(struct additions *additions, const struct vial_vm_co
         result = add_normal_place(additions, FS_VIRTUAL_FOLDER, config->mounts[i].guest);
     for (size_t i = 0; i < config->tmpfs_count && result == 0; i++)
         result = add_normal_place(additions, FS_VIRTUAL_FOLDER, config->tmpfs[i].guest);
+    return result;
+}
+
+/* Whether the guest is shown an empty file to mount over, so that the folder which is the root need not change: where
+ * there is none, or a link, which may lead nowhere in the guest. Only in a folder /etc: one of ours would take a link's
+ * place, and could not be written to. An embedding program's files are its own. */
+static bool lacks(const struct vial_vm_config *config, const char *name)
+{
+    struct stat status;
+    if (config->root.is_custom)
+        return false;
+    if (config->root.path == NULL)
+        return true;
+    auto_close int folder = open(config->root.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    auto_close int etc = folder < 0 ? -1 : openat(folder, "etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (etc < 0)
+        return false;
+    return fstatat(etc, name, &status, AT_SYMLINK_NOFOLLOW) < 0 ? errno == ENOENT : S_ISLNK(status.st_mode);
+}
+
+/* Where the guest's resolver looks (guest/network.c). */
+static int add_network_files(struct additions *additions, const struct vial_vm_config *config)
+{
+    static const char *const names[] = {"hosts", "resolv.conf"}, *const paths[] = {"/etc/hosts", "/etc/resolv.conf"};
+    bool is_wanted = false;
+    int result = 0;
+    for (size_t i = 0; i < config->net_count; i++)
+        is_wanted |= net_is_configured(&config->net[i]) && config_asks_init(config);
+    for (size_t i = 0; i < array_length(names) && is_wanted && result == 0; i++) {
+        struct fs_virtual entry = {
+            .kind = FS_VIRTUAL_FILE,
+            .path = paths[i],
+            .bytes = (const unsigned char *)"",
+            .mode = 0644,
+        };
+        if (lacks(config, names[i]))
+            result = add_entry(additions, &entry);
+    }
     return result;
 }
 
@@ -211,6 +251,8 @@ static int add_to_root(struct additions *additions, const struct vial_vm_config 
         result = add_all(additions, FS_VIRTUAL_FOLDER, scratch, array_length(scratch));
     if (result == 0 && !is_left)
         result = add_mount_points(additions, config);
+    if (result == 0 && !is_left)
+        result = add_network_files(additions, config);
     if (result == 0 && init != NULL && strcmp(init, CONFIG_DEFAULT_INIT) == 0)
         result = add_init(additions);
     return result;

@@ -261,8 +261,7 @@ static int check_device_count(const struct vial_vm_config *config, struct vial_e
 {
     const struct machine_config *machine = &config->machine;
     size_t count = config->fs_total + config->disk_count + config->net_count + machine->balloon + machine->rng +
-                   machine->metrics + (machine->vsock || machine->inet_hijack || config->vsock_port_count > 0) +
-                   (config_most_console_ports(config) > 0);
+                   machine->metrics + config_has_vsock(config) + (config_most_console_ports(config) > 0);
     if (count > LIMIT_DEVICES)
         return refuse_number(err, VIAL_ERROR_TOO_BIG, "machine", (int64_t)count,
                              "use fewer mounts, disks and networks (200 devices)",

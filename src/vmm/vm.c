@@ -31,7 +31,9 @@
 #include "device/balloon/balloon.h"
 #include "device/console/console.h"
 #include "device/metrics/metrics.h"
+#include "device/net/net.h"
 #include "vmm/exec.h"
+#include "vmm/network.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -79,6 +81,15 @@ static void end_use(struct vial_vm *vm)
     pthread_mutex_unlock(&vm->lock);
 }
 
+static void add_network_stats(const struct virtio_device *device, struct vial_vm_stats *stats)
+{
+    struct net_stats net;
+    net_get_stats(device, &net);
+    stats->network_received_bytes += net.received_bytes;
+    stats->network_sent_bytes += net.transmitted_bytes;
+    stats->network_dropped_frames += net.received_drops + net.transmitted_drops;
+}
+
 static void read_stats(struct vial_vm *vm, struct vial_vm_stats *stats)
 {
     *stats = (struct vial_vm_stats)VIAL_VM_STATS_INIT;
@@ -86,8 +97,11 @@ static void read_stats(struct vial_vm *vm, struct vial_vm_stats *stats)
         vm->engine->read_stats(vm, stats);
     stats->guest_free_bytes = stats->guest_available_bytes = stats->guest_total_bytes = UINT64_MAX;
     stats->root_used_bytes = stats->root_free_bytes = UINT64_MAX;
-    for (size_t i = 0; i < vm->device_count; i++)
+    for (size_t i = 0; i < vm->device_count; i++) {
         stats->driver_faults += virtio_device_faults(vm->devices[i].device);
+        if (virtio_device_type(vm->devices[i].device) == VIRTIO_TYPE_NET)
+            add_network_stats(vm->devices[i].device, stats);
+    }
     if (vm->console != NULL)
         stats->console_dropped_bytes = console_dropped_bytes(vm->console);
     for (size_t i = 0; i < array_length(vm->serials) && vm->serials[i] != NULL; i++)
@@ -271,6 +285,7 @@ int vm_start(struct vial_vm_config *config, const struct vm_extra *extras, size_
     if (result < 0) {
         for (size_t i = vm != NULL ? vm->extras_taken : 0; i < extra_count; i++)
             virtio_device_free(extras[i].device);
+        network_close_helpers(config); /* those that no device has taken */
         if (vm != NULL)
             release(vm);
         return result;

@@ -133,7 +133,7 @@ void vm_handle_end(void *user, const struct vial_exit *exit);
 int vm_check_result(const void *theirs, const char *macro, struct vial_error *err);
 void vm_give_result(void *theirs, const void *ours, size_t our_size);
 
-/* ---- the parts of a machine (devices.c, storage.c, images.c, cmdline.c) ---- */
+/* ---- the parts of a machine (devices.c, storage.c, network.c, images.c, cmdline.c) ---- */
 
 /* Makes the devices that the configuration asks for, and takes over those of a test. */
 int vm_add_devices(struct vial_vm *vm, const struct vm_extra *extras, size_t extra_count, struct vial_error *err);
@@ -143,6 +143,9 @@ int vm_add_device(struct vial_vm *vm, struct virtio_device *device, struct vial_
 
 /* The same for disks and file systems. */
 int vm_add_storage(struct vial_vm *vm, struct vial_error *err);
+
+/* The same for networks and vsock. */
+int vm_add_networks(struct vial_vm *vm, struct vial_error *err);
 
 /* No device touches guest memory after this, and what the guest has said before is where it belongs, or counted as
  * lost. */

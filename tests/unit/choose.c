@@ -84,16 +84,27 @@ TEST(kvm_has_all_of_that)
               0);
 }
 
-TEST(what_no_engine_has_is_refused_on_both)
+TEST(both_engines_have_networks_and_vsock)
 {
     static const char *const engines[] = {"kvm", "uml", "auto"};
     for (size_t i = 0; i < array_length(engines); i++) {
         struct vial_engine_info info;
-        char json[128];
-        snprintf(json, sizeof(json), "{\"machine\": {\"engine\": \"%s\", \"vsock\": true}}", engines[i]);
-        CHECK_INT(choose(json, &info), -EOPNOTSUPP);
-        CHECK_TEXT(err.field, "machine.vsock");
+        char json[256];
+        snprintf(json, sizeof(json),
+                 "{\"machine\": {\"engine\": \"%s\", \"vsock\": true}, \"net\": [{\"kind\": \"passt\"},"
+                 " {\"kind\": \"tap\", \"path\": \"t\"}], \"vsock_ports\": [{\"port\": 1, \"path\": \"v\"}]}",
+                 engines[i]);
+        CHECK_INT(choose(json, &info), 0);
     }
+}
+
+TEST(only_kvm_has_tsi)
+{
+    struct vial_engine_info info;
+    CHECK_INT(choose("{\"machine\": {\"engine\": \"kvm\", \"inet_hijack\": true}, \"port_map\": [\"80\"]}", &info), 0);
+    CHECK_INT(choose("{\"machine\": {\"engine\": \"uml\", \"inet_hijack\": true}}", &info), -EOPNOTSUPP);
+    CHECK_TEXT(err.field, "machine.inet_hijack");
+    CHECK(strstr(err.message, "no TSI") != NULL && strstr(err.remedy, "--engine kvm") != NULL);
 }
 
 TEST(names)

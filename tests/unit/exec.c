@@ -104,7 +104,7 @@ static void judge(int reason)
 TEST(an_agent_stands_before_the_init)
 {
     struct vial_agent_options options = VIAL_AGENT_OPTIONS_INIT;
-    uint8_t bytes[64], expected[] = "\x0c\0\0\0\3\0\3\0\2\0\0\0\0\0\0\0box";
+    uint8_t bytes[64], expected[] = "\x10\0\0\0\3\0\4\0\2\0\0\0\0\0\0\0\0\0\0\0box";
     int ends[2];
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     options.fd = ends[0];
@@ -164,7 +164,7 @@ TEST(the_console_takes_the_ports)
 
 TEST(the_request_is_given_once)
 {
-    enum { setup_bytes = INIT_HEADER_BYTES + 9 };
+    enum { setup_bytes = INIT_HEADER_BYTES + 13 };
     uint8_t bytes[512];
     size_t length = 0;
     struct init_header header;
@@ -175,7 +175,8 @@ TEST(the_request_is_given_once)
         CHECK(length < sizeof(bytes) - 7);
     CHECK_INT(hear(bytes, 7), -EAGAIN);
     CHECK(!is_readable());
-    CHECK(memcmp(bytes, "\x9\0\0\0\3\0\3\0\1\0\0\0\0\0\0\0", setup_bytes) == 0); /* nothing to mount, a request */
+    CHECK(memcmp(bytes, "\xd\0\0\0\3\0\4\0\1\0\0\0\0\0\0\0\0\0\0\0", setup_bytes) ==
+          0); /* nothing to mount, a request */
     CHECK_INT(init_decode_header(bytes + setup_bytes, &header), 0);
     const uint8_t *body = bytes + setup_bytes + INIT_HEADER_BYTES;
     CHECK_INT(header.body_bytes, length - setup_bytes - INIT_HEADER_BYTES);
@@ -203,7 +204,7 @@ TEST(it_can_be_waited_for)
     say(&(struct init_answer){.kind = INIT_ENDED, .number = 1}, 100);
     CHECK(is_readable());
     CHECK_INT(hear(bytes, sizeof(bytes)), INIT_HEADER_BYTES);
-    CHECK(memcmp(bytes, "\0\0\0\0\2\0\3\0", INIT_HEADER_BYTES) == 0);
+    CHECK(memcmp(bytes, "\0\0\0\0\2\0\4\0", INIT_HEADER_BYTES) == 0);
     CHECK(!is_readable() && hear(bytes, 1) == -EAGAIN);
     end();
 }
@@ -355,7 +356,7 @@ TEST(a_guest_that_says_too_little)
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended, and nothing in it asked what to do: its init is not vial-init");
     CHECK_INT(init_port()->ops->read(init_port()->ops_user, &byte, 1), 1);
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
-    say_bytes("\0\0\0\0\x10\0\3", 7); /* nearly a STARTED */
+    say_bytes("\0\0\0\0\x10\0\4", 7); /* nearly a STARTED */
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
     say_bytes("\0", 1);
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
@@ -557,15 +558,83 @@ TEST(nonsense_is_remembered_and_the_rest_ignored)
     static char noise[100000];
     memset(noise, 0xff, sizeof(noise));
     CONFUSED(CHECK_INT(say_bytes(noise, sizeof(noise)), sizeof(noise)));
-    CONFUSED(say_bytes("\0\0\0\0\x10\0\1\0", 8));                           /* another version */
-    CONFUSED(say_bytes("\0\0\0\0\2\0\3\0", 8));                             /* GOODBYE is ours to say */
-    CONFUSED(say_bytes("\x9\0\0\0\3\0\3\0\0\0\0\0\0\0\0\0", 17));           /* a SETUP, too */
-    CONFUSED(say_bytes("\x18\0\0\0\1\0\3\0", 8));                           /* and a REQUEST, with its longer body */
-    CONFUSED(say_bytes("\xc\0\0\0\x11\0\3\0\0\0\0\0\1\0\0\0\0\0\0\0", 20)); /* no such stage */
+    CONFUSED(say_bytes("\0\0\0\0\2\0\4\0", 8));                             /* GOODBYE is ours to say */
+    CONFUSED(say_bytes("\xd\0\0\0\3\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0", 21));   /* a SETUP, too */
+    CONFUSED(say_bytes("\x18\0\0\0\1\0\4\0", 8));                           /* and a REQUEST, with its longer body */
+    CONFUSED(say_bytes("\xc\0\0\0\x11\0\4\0\0\0\0\0\1\0\0\0\0\0\0\0", 20)); /* no such stage */
     CONFUSED(say(&(struct init_answer){.kind = INIT_ENDED}, 1));            /* an end without a start */
     CONFUSED((say(&started, 8), say(&started, 8)));                         /* two starts */
     CONFUSED((say(&started, 8), say(&(struct init_answer){.kind = INIT_FAILED, .stage = 1, .os_error = 1}, 8)));
     CHECK_INT(starts, 1);
+}
+
+TEST(an_init_of_another_version_is_told_as_that)
+{
+    static const char *const headers[] = {"\0\0\0\0\x10\0\1\0", "\xc\0\0\0\x11\0\3\0", "\0\0\0\0\x10\0\5\0"};
+    for (size_t i = 0; i < array_length(headers); i++) {
+        CHECK_INT(begin(false), 0);
+        say_bytes(headers[i], 8);
+        say_end(false, 0);
+        JUDGED(VIAL_EXIT_FAILED, 0, "the guest's init is of another version; build the initramfs anew");
+        end();
+    }
+    CONFUSED(say_bytes("\0\0\0\0\x10\0\0\0", 8));   /* no version */
+    CONFUSED(say_bytes("\0\0\0\0\x02\0\3\0", 8));   /* no answer */
+    CONFUSED(say_bytes("\xff\0\0\0\x10\0\3\0", 8)); /* nor one of such a length */
+}
+
+/* The guest numbers the networks that it was told of; the first here is not one of them. */
+TEST(a_network_that_failed_is_named)
+{
+    static const char json[] =
+        "{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\"}, {\"kind\": \"tap\", \"path\": \"tap1\", "
+        "\"dhcp\": true}, {\"kind\": \"tap\", \"path\": \"tap2\", \"addresses\": [\"10.1.0.2/24\"]}]}";
+    static const struct {
+        enum init_stage stage;
+        uint32_t os_error, number;
+        const char *detail;
+    } cases[] = {
+        {INIT_STAGE_LEASE, ETIMEDOUT, 0, "net[1]: nobody gives the guest an address by DHCP: Connection timed out"},
+        {INIT_STAGE_INTERFACE, ENODEV, 1, "net[2]: the guest's interface cannot be set up: No such device"},
+        {INIT_STAGE_INTERFACE, ENODEV, 2, "interface: No such device"}, /* there is no such network */
+        {INIT_STAGE_LEASE, ETIMEDOUT, INIT_NO_MOUNT, "lease: Connection timed out"},
+        {INIT_STAGE_INTERFACE, EXDEV, INIT_NO_MOUNT,
+         "the name servers cannot be shown: /etc/resolv.conf is missing, and its folder is the host's"},
+        {INIT_STAGE_INTERFACE, ENOSPC, INIT_NO_MOUNT,
+         "the name servers cannot be shown in /etc/resolv.conf: No space left on device"},
+    };
+    for (size_t i = 0; i < array_length(cases); i++) {
+        CHECK_INT(begin_storage(json), 0);
+        CHECK(config_asks_init(config));
+        say(
+            &(struct init_answer){
+                .kind = INIT_FAILED, .stage = cases[i].stage, .os_error = cases[i].os_error, .mount = cases[i].number},
+            100);
+        JUDGED(VIAL_EXIT_FAILED, 0, cases[i].detail);
+        end();
+    }
+}
+
+/* An init that may be anybody's is asked only for what was given. */
+TEST(networks_ask_the_init)
+{
+    static const struct {
+        const char *json;
+        bool asks;
+    } cases[] = {
+        {"{\"net\": [{\"kind\": \"passt\"}]}", false},
+        {"{\"net\": [{\"kind\": \"passt\", \"nameservers\": [\"10.1.0.3\"]}]}", true},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\"}]}", false},
+        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"dhcp\": true}]}", true},
+        {"{\"root\": \"builtin\", \"net\": [{\"kind\": \"passt\"}]}", true},
+        {"{\"root\": \"builtin\", \"net\": [{\"kind\": \"tap\", \"path\": \"tap0\"}]}", false},
+        {"{\"root\": \"builtin\", \"kernel\": {\"init\": \"/sbin/init\"}, \"net\": [{\"kind\": \"passt\"}]}", false},
+    };
+    for (size_t i = 0; i < array_length(cases); i++) {
+        CHECK_INT(vial_vm_config_load_text(cases[i].json, strlen(cases[i].json), &config, &err), 0);
+        CHECK_INT(config_asks_init(config), cases[i].asks);
+        config = vial_vm_config_free(config);
+    }
 }
 
 TEST(after_the_end_nothing_changes)

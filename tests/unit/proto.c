@@ -107,7 +107,7 @@ TEST(a_request_arrives_as_it_was_sent)
 /* What init.h describes, byte by byte. */
 TEST(the_layout_is_the_described_one)
 {
-    static const uint8_t expected[] = {41,  0,   0, 0,   1,   0, 3,   0, /* body, kind, version */
+    static const uint8_t expected[] = {41,  0,   0, 0,   1,   0, 4,   0, /* body, kind, version */
                                        2,   0,   0, 0,                   /* flags: uid */
                                        1,   2,   0, 0,   0,   0, 0,   0, /* ids */
                                        1,   0,   0, 0,   1,   0, 0,   0, /* arguments, environment */
@@ -350,8 +350,9 @@ TEST(a_setup_arrives_as_it_was_sent)
 
 TEST(the_layout_of_a_setup_is_the_described_one)
 {
-    static const uint8_t expected[] = {38,  0,   0,   0,   3, 0,   3,   0, /* body, kind, version */
+    static const uint8_t expected[] = {42,  0,   0,   0,   3, 0,   4,   0, /* body, kind, version */
                                        1,   0,   0,   0,   1, 0,   0,   0, /* a request follows; one mount */
+                                       0,   0,   0,   0,                   /* no network */
                                        'b', 'o', 'x', 0,   4, 0,   0,   0,   1,   0, 0,   0,   1,   0,
                                        0,   0, /* a place, a disk, read-only */
                                        'd', 0,   '/', 'm', 0, 'e', 'x', 't', '4', 0, 'a', 'c', 'l', 0};
@@ -368,22 +369,22 @@ TEST(an_empty_setup)
     auto_buffer struct buffer buffer;
     struct init_setup setup;
     CHECK_INT(encode_setup(NULL, 0, &buffer), 0);
-    CHECK_INT(buffer.length, INIT_HEADER_BYTES + 12);
-    CHECK_INT(decode_setup(&buffer, 12, &setup), 0);
-    CHECK_INT(setup.mount_count, 0);
+    CHECK_INT(buffer.length, INIT_HEADER_BYTES + 16);
+    CHECK_INT(decode_setup(&buffer, 16, &setup), 0);
+    CHECK(setup.mount_count == 0 && setup.network_count == 0);
     CHECK_TEXT(setup.hostname, "box");
     buffer.data[INIT_HEADER_BYTES] = 4;
-    CHECK_INT(decode_setup(&buffer, 12, &setup), -EPROTO);
+    CHECK_INT(decode_setup(&buffer, 16, &setup), -EPROTO);
     buffer.data[INIT_HEADER_BYTES] = 3; /* a program and an agent */
-    CHECK_INT(decode_setup(&buffer, 12, &setup), -EPROTO);
+    CHECK_INT(decode_setup(&buffer, 16, &setup), -EPROTO);
     buffer.data[INIT_HEADER_BYTES] = 2;
-    CHECK_INT(decode_setup(&buffer, 12, &setup), 0);
+    CHECK_INT(decode_setup(&buffer, 16, &setup), 0);
     CHECK(!setup.has_request && setup.wants_agent);
     buffer.data[INIT_HEADER_BYTES] = 0;
-    CHECK_INT(decode_setup(&buffer, 12, &setup), 0);
+    CHECK_INT(decode_setup(&buffer, 16, &setup), 0);
     CHECK(!setup.has_request && !setup.wants_agent);
     buffer.data[INIT_HEADER_BYTES + 7] = 1;
-    CHECK_INT(decode_setup(&buffer, 12, &setup), -E2BIG);
+    CHECK_INT(decode_setup(&buffer, 16, &setup), -E2BIG);
     forget();
 }
 
@@ -501,29 +502,29 @@ static int try_header(uint32_t body_bytes, uint16_t kind, uint16_t version)
 
 TEST(a_header_has_a_length_that_its_kind_can_have)
 {
-    CHECK_INT(try_header(24, INIT_REQUEST, 3), 0);
-    CHECK_INT(try_header(23, INIT_REQUEST, 3), -EPROTO);
-    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES, INIT_REQUEST, 3), 0);
-    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES + 1, INIT_REQUEST, 3), -EPROTO);
-    CHECK_INT(try_header(UINT32_MAX, INIT_REQUEST, 3), -EPROTO);
+    CHECK_INT(try_header(24, INIT_REQUEST, 4), 0);
+    CHECK_INT(try_header(23, INIT_REQUEST, 4), -EPROTO);
+    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES, INIT_REQUEST, 4), 0);
+    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES + 1, INIT_REQUEST, 4), -EPROTO);
+    CHECK_INT(try_header(UINT32_MAX, INIT_REQUEST, 4), -EPROTO);
     CHECK_INT(try_header(24, INIT_REQUEST, 0), -EPROTO);
-    CHECK_INT(try_header(24, INIT_REQUEST, 2), -EPROTO);
-    CHECK_INT(try_header(24, INIT_REQUEST, 4), -EPROTO);
-    CHECK_INT(try_header(0, INIT_GOODBYE, 3), 0);
-    CHECK_INT(try_header(1, INIT_GOODBYE, 3), -EPROTO);
-    CHECK_INT(try_header(9, INIT_SETUP, 3), 0);
-    CHECK_INT(try_header(8, INIT_SETUP, 3), -EPROTO);
-    CHECK_INT(try_header(LIMIT_SETUP_BYTES, INIT_SETUP, 3), 0);
-    CHECK_INT(try_header(LIMIT_SETUP_BYTES + 1, INIT_SETUP, 3), -EPROTO);
-    CHECK_INT(try_header(0, INIT_STARTED, 3), 0);
-    CHECK_INT(try_header(8, INIT_STARTED, 3), -EPROTO);
-    CHECK_INT(try_header(12, INIT_FAILED, 3), 0);
-    CHECK_INT(try_header(8, INIT_FAILED, 3), -EPROTO);
-    CHECK_INT(try_header(8, INIT_ENDED, 3), 0);
-    CHECK_INT(try_header(12, INIT_ENDED, 3), -EPROTO);
-    CHECK_INT(try_header(8, 0, 3), -EPROTO);
-    CHECK_INT(try_header(0, 4, 3), -EPROTO);
-    CHECK_INT(try_header(8, 65535, 3), -EPROTO);
+    CHECK_INT(try_header(24, INIT_REQUEST, 3), -EPROTO); /* without networks */
+    CHECK_INT(try_header(24, INIT_REQUEST, 5), -EPROTO);
+    CHECK_INT(try_header(0, INIT_GOODBYE, 4), 0);
+    CHECK_INT(try_header(1, INIT_GOODBYE, 4), -EPROTO);
+    CHECK_INT(try_header(13, INIT_SETUP, 4), 0);
+    CHECK_INT(try_header(12, INIT_SETUP, 4), -EPROTO);
+    CHECK_INT(try_header(LIMIT_SETUP_BYTES, INIT_SETUP, 4), 0);
+    CHECK_INT(try_header(LIMIT_SETUP_BYTES + 1, INIT_SETUP, 4), -EPROTO);
+    CHECK_INT(try_header(0, INIT_STARTED, 4), 0);
+    CHECK_INT(try_header(8, INIT_STARTED, 4), -EPROTO);
+    CHECK_INT(try_header(12, INIT_FAILED, 4), 0);
+    CHECK_INT(try_header(8, INIT_FAILED, 4), -EPROTO);
+    CHECK_INT(try_header(8, INIT_ENDED, 4), 0);
+    CHECK_INT(try_header(12, INIT_ENDED, 4), -EPROTO);
+    CHECK_INT(try_header(8, 0, 4), -EPROTO);
+    CHECK_INT(try_header(0, 4, 4), -EPROTO);
+    CHECK_INT(try_header(8, 65535, 4), -EPROTO);
 }
 
 static int try_answer(enum init_kind kind, uint32_t first, uint32_t second, struct init_answer *answer)

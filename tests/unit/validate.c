@@ -1,89 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Tests of vmm/validate: every rule, with its exact error.
- *
- * Most cases are files: a JSON text, and the field, code, value, message and remedy that it must be refused with (or
- * nothing, when it must be accepted). They are read with the scratch folder as the current one, in which prepare() has
- * made what the texts name. What a file cannot say is built by hand below.
- */
+/* Tests of vmm/validate: every rule, with its exact error; those of networks are in validate_net.c. Most cases are
+ * files (refusals.h). What a file cannot say is built by hand below. */
+#include "refusals.h"
 #include "test.h"
 
 #include "base/alloc.h"
-#include "host/capacity.h"
-#include "vmm/config.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
-
-static const struct host_capacity host = {.max_vcpus = 64, .memory_mib = 8192};
-static struct vial_error err;
-
-struct refusal {
-    const char *json;
-    enum vial_error_code code;
-    const char *field, *value, *message, *remedy;
-};
-
-static void make_socket(const char *path, int type)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    int fd = socket(AF_UNIX, type, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-        abort();
-    close(fd);
-}
-
-static void prepare(void)
-{
-    test_make_folder("root");
-    test_make_folder("data");
-    test_text_file("file", "x");
-    test_text_file("kernel.elf", "\x7f"
-                                 "ELF");
-    test_text_file("kernel.unknown", "no mark");
-    test_text_file("disk.img", "");
-    if (chdir(test_folder()) < 0)
-        abort();
-    make_socket("socket", SOCK_DGRAM);
-}
-
-static int check_json(const char *json)
-{
-    struct vial_vm_config *config = NULL;
-    memset(&err, 0, sizeof(err));
-    int result = vial_vm_config_load_text(json, strlen(json), &config, &err);
-    if (result == 0)
-        result = config_validate(config, &host, &err);
-    vial_vm_config_free(config);
-    return result;
-}
-
-static void check_refusals(const struct refusal *refusals, size_t count)
-{
-    prepare();
-    for (size_t i = 0; i < count; i++) {
-        const struct refusal *expected = &refusals[i];
-        int result = check_json(expected->json);
-        if (result >= 0 || err.code != (int)expected->code || strcmp(err.field, expected->field) != 0 ||
-            strcmp(err.value, expected->value) != 0 || strcmp(err.message, expected->message) != 0 ||
-            strcmp(err.remedy, expected->remedy) != 0)
-            test_fail(__FILE__, __LINE__,
-                      "%s\n#   %d %s\n#   field   %s\n#   value   %s\n#   message %s\n#   remedy  %s", expected->json,
-                      result, vial_error_code_name(err.code), err.field, err.value, err.message, err.remedy);
-    }
-}
-
-static void check_accepted(const char *const texts[], size_t count)
-{
-    prepare();
-    for (size_t i = 0; i < count; i++)
-        if (check_json(texts[i]) < 0)
-            test_fail(__FILE__, __LINE__, "%s\n#   %s: %s", texts[i], err.field, err.message);
-}
 
 TEST(machine)
 {
@@ -371,115 +298,6 @@ TEST(disks)
     check_refusals(refusals, array_length(refusals));
 }
 
-TEST(net)
-{
-    static const struct refusal refusals[] = {
-        {"{\"net\": [{\"path\": \"socket\"}]}", VIAL_ERROR_MISSING, "net[0].kind", "", "it is not given",
-         "name the kind of network: unixgram, unixstream or tap"},
-        {"{\"net\": [{\"kind\": \"unixgram\"}]}", VIAL_ERROR_MISSING, "net[0].path", "",
-         "the network has neither a path nor a descriptor",
-         "give either the path of a socket or a connected descriptor"},
-        {"{\"net\": [{\"kind\": \"unixgram\", \"path\": \"gone\"}]}", VIAL_ERROR_NOT_FOUND, "net[0].path", "gone",
-         "gone does not exist", "create it, or correct the path"},
-        {"{\"net\": [{\"kind\": \"unixstream\", \"path\": \"file\"}]}", VIAL_ERROR_WRONG_KIND, "net[0].path", "file",
-         "file is not a socket", "start the network helper first"},
-        {"{\"net\": [{\"kind\": \"unixstream\", \"path\": \"socket\", \"vfkit\": true}]}", VIAL_ERROR_CONFLICT,
-         "net[0].vfkit", "true", "the VFKIT greeting exists only for a unixgram socket given by path",
-         "leave it out, or use unixgram with a path"},
-        {"{\"net\": [{\"kind\": \"unixgram\", \"fd\": 9999}]}", VIAL_ERROR_WRONG_KIND, "net[0].fd", "9999",
-         "descriptor 9999 is not open", "open it first and keep it open until it was added"},
-        {"{\"net\": [{\"kind\": \"tap\"}]}", VIAL_ERROR_MISSING, "net[0].path", "", "it is not given",
-         "give the name of the TAP device, such as tap0"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"sixteen-letters-\"}]}", VIAL_ERROR_INVALID, "net[0].path",
-         "sixteen-letters-",
-         "the name of a network device has at most 15 characters and no slash, colon, percent sign or space",
-         "give the name of the TAP device, such as tap0"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"../x\"}]}", VIAL_ERROR_INVALID, "net[0].path", "../x",
-         "the name of a network device has at most 15 characters and no slash, colon, percent sign or space",
-         "give the name of the TAP device, such as tap0"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"52:54:00\"}]}", VIAL_ERROR_SYNTAX, "net[0].mac",
-         "52:54:00", "\"52:54:00\" is not a MAC address: it is not six pairs of hex digits with colons between them",
-         "write it as in 52:54:00:12:34:56, or leave it out for a random one"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"01:00:00:00:00:00\"}]}", VIAL_ERROR_INVALID,
-         "net[0].mac", "01:00:00:00:00:00", "01:00:00:00:00:00 is a multicast address, which no device can have",
-         "clear the lowest bit of its first byte, as in 02:\xe2\x80\xa6"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"00:00:00:00:00:00\"}]}", VIAL_ERROR_INVALID,
-         "net[0].mac", "00:00:00:00:00:00", "the address is all zero",
-         "give an address, or leave it out for a random one"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"mac\": \"02:00:00:00:00:01\"},"
-         " {\"kind\": \"tap\", \"path\": \"tap1\", \"mac\": \"02:00:00:00:00:01\"}]}",
-         VIAL_ERROR_DUPLICATE, "net[1].mac", "02:00:00:00:00:01", "net[0] has the same address",
-         "give each network an address of its own"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\"}, {\"kind\": \"tap\", \"path\": \"tap0\"}]}",
-         VIAL_ERROR_DUPLICATE, "net[1].path", "tap0", "net[0] uses the same device",
-         "give each network a device of its own"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"fd\": 0}]}", VIAL_ERROR_CONFLICT, "net[0].fd", "",
-         "a TAP device is given by its name", "leave the descriptor out"},
-        {"{\"net\": [{\"kind\": \"tap\", \"path\": \"tap0\", \"features\": [\"tso4\"]}]}", VIAL_ERROR_INVALID,
-         "net[0].features[0]", "tso4",
-         "\"tso4\" is not one of csum, guest-csum, guest-tso4, guest-tso6, guest-ufo, host-tso4, host-tso6 or host-ufo",
-         "did you mean \"guest-tso4\"?"},
-    };
-    check_refusals(refusals, array_length(refusals));
-}
-
-TEST(tsi_and_ports)
-{
-    static const struct refusal refusals[] = {
-        {"{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80\", \"80:81\"]}", VIAL_ERROR_DUPLICATE,
-         "port_map[1]", "80", "the host's port is mapped already", "publish each port once"},
-        {"{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80\", \"81:80\"]}", VIAL_ERROR_DUPLICATE,
-         "port_map[1]", "80", "the guest's port is mapped already", "publish each port once"},
-        {"{\"port_map\": [\"80:0\"]}", VIAL_ERROR_OUT_OF_RANGE, "port_map[0]", "80:0",
-         "\"80:0\" is not a pair of ports: a port is not between 1 and 65535",
-         "write HOST:GUEST with numbers from 1 to 65535, such as 8080:80"},
-        {"{\"port_map\": [\"80\"]}", VIAL_ERROR_CONFLICT, "port_map", "",
-         "it has no effect while the guest's sockets do not reach the host",
-         "set machine.inet_hijack, or leave this out"},
-        {"{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80\"], \"net\": [{\"kind\": \"tap\", \"path\": "
-         "\"t\"}]}",
-         VIAL_ERROR_CONFLICT, "port_map", "", "the port map belongs to TSI, and this machine has a network device",
-         "publish ports at the network's helper (passt, gvproxy)"},
-        {"{\"machine\": {\"inet_hijack\": true}, \"tsi\": {\"assigned_ip\": \"127.0.0\"}}", VIAL_ERROR_SYNTAX,
-         "tsi.assigned_ip", "127.0.0", "\"127.0.0\" is not an IPv4 address", "write it as in 127.0.0.2"},
-        {"{\"machine\": {\"inet_hijack\": true}, \"tsi\": {\"assigned_ip\": \"224.0.0.1\"}}", VIAL_ERROR_INVALID,
-         "tsi.assigned_ip", "224.0.0.1", "224.0.0.1 is not the address of one host", "write it as in 127.0.0.2"},
-        {"{\"machine\": {\"inet_hijack\": true}, \"net\": [{\"kind\": \"tap\", \"path\": \"t\"}]}", VIAL_ERROR_CONFLICT,
-         "machine.inet_hijack", "true", "the hijack is for a guest without a network device, and this machine has one",
-         "leave out one of the two"},
-        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"v\", \"listen\": true},"
-         " {\"port\": 2, \"path\": \"root/../v\", \"listen\": true}]}",
-         VIAL_ERROR_DUPLICATE, "vsock_ports[1].path", "root/../v", "vsock_ports[0] listens on the same path",
-         "give each port a socket of its own"},
-        {"{\"tsi\": {\"local_only\": true}}", VIAL_ERROR_CONFLICT, "tsi.local_only", "",
-         "it has no effect while the guest's sockets do not reach the host",
-         "set machine.inet_hijack, or leave this out"},
-        {"{\"tsi\": {\"assigned_ip\": \"127.0.0.2\"}}", VIAL_ERROR_CONFLICT, "tsi.assigned_ip", "",
-         "it has no effect while the guest's sockets do not reach the host",
-         "set machine.inet_hijack, or leave this out"},
-        {"{\"vsock_ports\": [{\"path\": \"v\"}]}", VIAL_ERROR_OUT_OF_RANGE, "vsock_ports[0].port", "0",
-         "0 and 4294967295 are not ports", "give a port from 1 to 4294967294"},
-        {"{\"vsock_ports\": [{\"port\": 1}]}", VIAL_ERROR_MISSING, "vsock_ports[0].path", "", "it is not given",
-         "give the path of a Unix socket"},
-        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"v\"}, {\"port\": 1, \"path\": \"w\"}]}", VIAL_ERROR_DUPLICATE,
-         "vsock_ports[1].port", "1", "an earlier vsock port has the same number", "use each port once"},
-        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"socket\", \"listen\": true}]}", VIAL_ERROR_DUPLICATE,
-         "vsock_ports[0].path", "socket", "socket exists already",
-         "remove it, if no other machine uses it, or choose another path"},
-        {"{\"vsock_ports\": [{\"port\": 1, \"path\": \"gone/v\", \"listen\": true}]}", VIAL_ERROR_NOT_FOUND,
-         "vsock_ports[0].path", "gone/v", "the folder gone does not exist",
-         "create the folder first, or correct the path"},
-        {"{\"vsock_ports\": [{\"port\": 1, \"path\": "
-         "\"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-         "01234567\"}]}",
-         VIAL_ERROR_TOO_BIG, "vsock_ports[0].path",
-         "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
-         "01234567",
-         "the path of a Unix socket is longer than 107 bytes", "use a shorter path, or a relative one"},
-    };
-    check_refusals(refusals, array_length(refusals));
-}
-
 TEST(console)
 {
     static const struct refusal refusals[] = {
@@ -579,7 +397,9 @@ TEST(right_configurations_are_accepted)
         "{\"console\": {\"output\": \"/dev/null\"}}",
         "{\"net\": [{\"kind\": \"unixgram\", \"path\": \"socket\", \"vfkit\": true}, {\"kind\": \"tap\", \"path\": "
         "\"t\"}]}",
-        "{\"machine\": {\"inet_hijack\": true}, \"port_map\": [\"80:80\", \"81:81\"], \"tsi\": {\"local_only\": true}}",
+        "{\"machine\": {\"inet_hijack\": true}, \"kernel\": {\"path\": \"file\", \"format\": \"raw\"}, \"port_map\": "
+        "[\"80:80\", \"81:81\"],"
+        " \"tsi\": {\"local_only\": true}}",
         "{\"vsock_ports\": [{\"port\": 1, \"path\": \"later\"}, {\"port\": 2, \"path\": \"new\", \"listen\": true}]}",
         "{\"console\": {\"output\": \"log\", \"ports\": [{\"name\": \"a\", \"input_fd\": 0, \"output_fd\": 1}]}}",
         "{\"exec\": {\"path\": \"sh\", \"args\": [\"\\u00e9\\n\"], \"env\": {\"\\u00e9\": \"\\n\"}, \"workdir\": "
