@@ -138,7 +138,7 @@ static bool prepare(struct run *run, struct init_answer *ret_failure)
         *ret_failure = failed(INIT_STAGE_SYSTEM, result);
         return false;
     }
-    return storage_mount_places(&run->setup, ret_failure);
+    return storage_mount_places(&run->setup, ret_failure) && network_set_up(&run->setup, ret_failure);
 }
 
 /* Everything between the request and the last answer. */

@@ -37,6 +37,12 @@ void disk_link_all(void);
 /* Mounts the device: with an empty type as its content says. */
 int disk_mount(const char *device, const char *target, const char *type, unsigned long flags, const char *data);
 
+/* ---- network.c ---- */
+
+/* Sets up the interfaces that the host names, and the files that resolvers read. When it is false, the answer says what
+ * failed. */
+bool network_set_up(const struct init_setup *setup, struct init_answer *ret_failure);
+
 /* ---- storage.c ---- */
 
 /* Makes the root that the host asks for and moves there. Without one to make, nothing happens. When it is false, the

@@ -29,13 +29,13 @@ LIMIT = 90
 PATH = b"PATH=/bin"
 
 
-def message(kind, body=b"", version=3):
+def message(kind, body=b"", version=4):
     return struct.pack("<IHH", len(body), kind, version) + body
 
 
 def setup(*mounts, has_request=True):
     """Each mount is (role, kind, flags, source, target, type, options)."""
-    body = struct.pack("<2I", has_request, len(mounts)) + b"\0"
+    body = struct.pack("<3I", has_request, len(mounts), 0) + b"\0"
     for mount in mounts:
         body += struct.pack("<3I", *mount[:3]) + b"".join(text + b"\0" for text in mount[3:])
     return message(SETUP, body)
@@ -139,7 +139,7 @@ class Guest:
         data = self.output["init"]
         while len(data) >= 8:
             length, kind, version = struct.unpack("<IHH", data[:8])
-            if version != 3 or length > 12:
+            if version != 4 or length > 12:
                 self.fail("an answer makes no sense")
             if len(data) < 8 + length:
                 break
@@ -220,7 +220,7 @@ def case_folder():
 
 def case_nonsense():
     """Another version of the protocol, and a request that does not hold together."""
-    run(message(SETUP, bytes(8), version=1), failed(1, 71))
+    run(message(SETUP, bytes(13), version=3), failed(1, 71))
     run(message(REQUEST, bytes(24)), failed(1, 71))
     run(setup() + message(REQUEST, bytes(24)), failed(1, 71))
     run(setup((PLACE, TMPFS, 0, b"", b"no/path", b"", b"")), failed(1, 71))
