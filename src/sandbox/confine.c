@@ -6,7 +6,10 @@
  *     to be root                              no capability but those that its kind's work is made of; no_new_privs
  *     another program                         no exec (seccomp), nothing executable (Landlock), no executable memory
  *     other processes                         no ptrace & co, no signal by number (seccomp), signals (Landlock)
- *     the network                             no socket but Unix ones (seccomp), an empty namespace, TCP (Landlock)
+ *     the network                             no socket but Unix ones (seccomp), an empty namespace, TCP (Landlock);
+ *                                             with TSI the guest is lent the host's network, and no more than IP
+ *                                             sockets of the device's thread; with a TAP device the namespace is the
+ *                                             host's
  *     the host's kernel                       a list of calls for each kind of thread (seccomp)
  *
  * Capabilities, domains and filters belong to threads. So the process decides first (confine_process), and each thread
@@ -54,14 +57,14 @@
 #include <unistd.h>
 
 const char *const confine_kind_names[CONFINE_KINDS] = {
-    [CONFINE_CONTROL] = "control", [CONFINE_DEVICE] = "device", [CONFINE_VCPU] = "vcpu",
-    [CONFINE_FILES] = "files",     [CONFINE_DISK] = "disk",     [CONFINE_ENGINE] = "engine",
+    [CONFINE_CONTROL] = "control", [CONFINE_DEVICE] = "device", [CONFINE_VCPU] = "vcpu", [CONFINE_FILES] = "files",
+    [CONFINE_DISK] = "disk",       [CONFINE_ENGINE] = "engine", [CONFINE_NET] = "net",   [CONFINE_TSI] = "tsi",
 };
 
 static const enum confine_kind kind_of_threads[THREAD_KINDS] = {
     [THREAD_ANY] = CONFINE_KINDS,     [THREAD_CONTROL] = CONFINE_CONTROL, [THREAD_DEVICE] = CONFINE_DEVICE,
     [THREAD_FILES] = CONFINE_FILES,   [THREAD_DISK] = CONFINE_DISK,       [THREAD_VCPU] = CONFINE_VCPU,
-    [THREAD_ENGINE] = CONFINE_ENGINE,
+    [THREAD_ENGINE] = CONFINE_ENGINE, [THREAD_NET] = CONFINE_NET,         [THREAD_TSI] = CONFINE_TSI,
 };
 
 /* What threads put up when they enter their kind. Written by confine_process alone. */
@@ -107,6 +110,12 @@ static const struct sock_filter vcpu_filter[] = {
 static const struct sock_filter engine_filter[] = {
 #include "sandbox/filter/engine.h"
 };
+static const struct sock_filter net_filter[] = {
+#include "sandbox/filter/net.h"
+};
+static const struct sock_filter tsi_filter[] = {
+#include "sandbox/filter/tsi.h"
+};
 static const char *const call_names[] = {
 #include "sandbox/filter/names.h"
 };
@@ -122,6 +131,7 @@ static const struct {
     [CONFINE_CONTROL] = FILTER(control_filter), [CONFINE_DEVICE] = FILTER(device_filter),
     [CONFINE_VCPU] = FILTER(vcpu_filter),       [CONFINE_FILES] = FILTER(files_filter),
     [CONFINE_DISK] = FILTER(disk_filter),       [CONFINE_ENGINE] = FILTER(engine_filter),
+    [CONFINE_NET] = FILTER(net_filter),         [CONFINE_TSI] = FILTER(tsi_filter),
 };
 
 static int install_filter(enum confine_kind kind)
@@ -158,12 +168,29 @@ void confine_on_refusal(void (*function)(const char *call, enum confine_kind kin
     walls.on_refusal = function;
 }
 
-/* glibc counts the CPUs, in a file below /sys, when a thread's malloc makes one arena too many; with a limit of our own
- * it need not. (A new thread's first allocation is otherwise an openat that its list may not have.) */
-static void bound_arenas(void)
+/* A thread that gives back what it had from an arena of its own, and does nothing else. */
+static void *shrink_arena(void *user)
+{
+    enum { pieces = 8, piece_bytes = 100 << 10 }; /* each less than what malloc maps alone, all more than it keeps */
+    void *volatile all[pieces];
+    (void)user;
+    for (int i = 0; i < pieces; i++)
+        all[i] = malloc(piece_bytes);
+    for (int i = pieces; i > 0; i--)
+        free(all[i - 1]);
+    return NULL;
+}
+
+/* glibc opens files in malloc and free, which a thread's list may not have. It counts the CPUs, in a file below /sys,
+ * when a thread makes one arena too many: with a limit of our own it need not. And when the first arena of a thread
+ * shrinks, it looks once in /proc whether memory may be overcommitted: so one shrinks now. */
+static void settle_malloc(void)
 {
     enum { most_arenas = 8 };
+    pthread_t thread;
     mallopt(M_ARENA_MAX, most_arenas);
+    if (thread_start("malloc", shrink_arena, NULL, &thread) == 0)
+        pthread_join(thread, NULL);
 }
 
 static int prepare_seccomp(struct confine_report *report, struct vial_error *err)
@@ -176,7 +203,7 @@ static int prepare_seccomp(struct confine_report *report, struct vial_error *err
     }
     if (sigaction(SIGSYS, &handling, NULL) < 0)
         return error_set_os(err, VIAL_PHASE_START, errno, "SIGSYS cannot be handled");
-    bound_arenas();
+    settle_malloc();
     walls.has_seccomp = true;
     add_word(report->standing, "seccomp");
     return 0;

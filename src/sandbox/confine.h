@@ -30,7 +30,9 @@ enum confine_kind {
     CONFINE_FILES = 3,  /* of a device that opens the host's files */
     CONFINE_DISK = 4,   /* of a device that works on a disk image */
     CONFINE_ENGINE = 5, /* an engine's own thread, which ends the guest */
-    CONFINE_KINDS = 6,
+    CONFINE_NET = 6,    /* of a device that connects to sockets of the host's */
+    CONFINE_TSI = 7,    /* of one that makes sockets of the host's network for the guest */
+    CONFINE_KINDS = 8,
 };
 extern const char *const confine_kind_names[CONFINE_KINDS];
 
@@ -40,6 +42,8 @@ struct confine_path {
     bool may_write;
     bool removes_folders; /* nothing but that: empty folders in it may be removed */
     bool renames_folders; /* and that: folders in it may get other names */
+    bool removes_sockets; /* of a socket: files in its folder, and in those below it, may be removed, nothing else */
+    bool makes_sockets;   /* and that: sockets may be made there */
     uint32_t kinds;       /* who may: bits 1 << kind; 0: all */
 };
 
@@ -68,7 +72,7 @@ struct confine_report {
 /* Adds what a machine needs: its shared folders as paths (borrowed from the configuration) behind the *count that are
  * there, and the members behind path_count. -ENOBUFS when there are more than `room`, which is enough with
  * CONFINE_MACHINE_PATHS more than one has. */
-#define CONFINE_MACHINE_PATHS 401
+#define CONFINE_MACHINE_PATHS 1825
 int confine_options_add_machine(struct confine_options *options, const struct vial_vm_config *config,
                                 struct confine_path *paths, size_t *count, size_t room);
 

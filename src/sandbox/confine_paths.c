@@ -4,7 +4,10 @@
  * A domain limits what is opened from then on, by where it lies: what is open stays open with the rights that it was
  * opened with. So disks, sockets, logs and /dev/kvm need no rule, and only who opens files while the guest runs gets
  * any: the file server the shared folders, the main thread the sandbox's own folder, an engine the control group that
- * it removes. Nobody may execute anything, and nobody may make or control a device.
+ * it removes. Sockets that a vsock port listens on are made before there are walls and removed by the main thread
+ * (process.c). Landlock knows no right to remove one name, nor one folder without those below it: what may remove a
+ * socket may remove every file below the socket's folder, so such a folder should hold nothing else. Nobody may execute
+ * anything, and nobody may make or control a device.
  *
  * What is looked at is the file that is opened, not the way there: a descriptor that is opened again by /proc/self/fd
  * is a file of the shared folder, and memfds and pipes belong to no folder and are not restricted.
@@ -28,8 +31,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
-_Static_assert(CONFINE_MACHINE_PATHS >= 2 * LIMIT_DEVICES + 1, "a root, and two lists of folders");
+_Static_assert(CONFINE_MACHINE_PATHS >= 4 * LIMIT_DEVICES + LIMIT_PORTS + 1,
+               "a root, and two lists of folders; vsock ports behind them, and networks with two paths each");
 
 enum {
     rights_to_read = LANDLOCK_READ | LANDLOCK_LIST,
@@ -49,7 +54,9 @@ static bool is_for(const struct confine_path *path, unsigned kind)
 static int grant(struct landlock domains[CONFINE_KINDS], const struct confine_path *path, int fd)
 {
     struct stat status;
-    uint64_t rights = path->renames_folders   ? LANDLOCK_REMOVE_FOLDER | LANDLOCK_MAKE_FOLDER
+    uint64_t rights = path->makes_sockets     ? LANDLOCK_REMOVE_FILE | LANDLOCK_MAKE_SOCKET
+                      : path->removes_sockets ? LANDLOCK_REMOVE_FILE
+                      : path->renames_folders ? LANDLOCK_REMOVE_FOLDER | LANDLOCK_MAKE_FOLDER
                       : path->removes_folders ? LANDLOCK_REMOVE_FOLDER
                       : path->may_write       ? rights_to_write
                                               : rights_to_read;
@@ -64,9 +71,27 @@ static int grant(struct landlock domains[CONFINE_KINDS], const struct confine_pa
     return result;
 }
 
+/* The folder that a socket's path is in. */
+static int open_parent(const char *path)
+{
+    char folder[sizeof(((struct sockaddr_un *)NULL)->sun_path)] = ".";
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == path ? 1 : slash != NULL ? (size_t)(slash - path) : 0;
+    if (length >= sizeof(folder)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    if (length > 0)
+        memcpy(folder, path, length);
+    return open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
 static int grant_path(struct landlock domains[CONFINE_KINDS], const struct confine_path *path, struct vial_error *err)
 {
-    auto_close int own_fd = path->path != NULL ? open(path->path, O_PATH | O_CLOEXEC) : -1;
+    bool is_socket = path->removes_sockets || path->makes_sockets;
+    auto_close int own_fd = is_socket            ? open_parent(path->path)
+                            : path->path != NULL ? open(path->path, O_PATH | O_CLOEXEC)
+                                                 : -1;
     int fd = path->path != NULL ? own_fd : path->fd;
     int result = fd < 0 ? -errno : grant(domains, path, fd);
     if (result < 0) {
@@ -165,6 +190,34 @@ static int add_folder(struct paths *paths, const char *path, bool may_write)
     return 0;
 }
 
+static int add_socket(struct paths *paths, const char *path, bool may_make, uint32_t kinds)
+{
+    if (paths->count == paths->room)
+        return -ENOBUFS;
+    paths->list[paths->count++] = (struct confine_path){
+        .path = path, .fd = -1, .removes_sockets = true, .makes_sockets = may_make, .kinds = kinds};
+    return 0;
+}
+
+/* Who frees the devices at the machine's end: the last vCPU's thread, or the engine's own. */
+static uint32_t kinds_that_end(const struct vial_vm_config *config)
+{
+    uint32_t kinds = 1u << CONFINE_VCPU | 1u << CONFINE_ENGINE;
+    if (config->machine.engine == VIAL_ENGINE_KVM)
+        kinds = 1u << CONFINE_VCPU;
+    else if (config->machine.engine == VIAL_ENGINE_UML)
+        kinds = 1u << CONFINE_ENGINE;
+    return kinds;
+}
+
+/* A datagram network has a socket of its own beside the peer's, made anew with each connection, and removed when that
+ * has ended or the device is freed. */
+static int add_datagram_socket(struct paths *paths, const struct vial_vm_config *config, const char *path)
+{
+    int result = add_socket(paths, path, true, 1u << CONFINE_NET);
+    return result == 0 ? add_socket(paths, path, false, kinds_that_end(config)) : result;
+}
+
 static int add_fs(struct paths *paths, const struct fs_config *fs)
 {
     return fs->is_custom ? 0 : add_folder(paths, fs->path, !fs->read_only && !fs->throw_away);
@@ -179,11 +232,20 @@ int confine_options_add_machine(struct confine_options *options, const struct vi
         result = add_fs(&all, &config->fs[i]);
     for (size_t i = 0; i < config->mapped_dir_count && result == 0; i++)
         result = add_folder(&all, config->mapped_dirs[i].host, !config->mapped_dirs[i].read_only);
+    for (size_t i = 0; i < config->vsock_port_count && result == 0; i++)
+        if (config->vsock_ports[i].listen)
+            result = add_socket(&all, config->vsock_ports[i].path, false, 1u << CONFINE_CONTROL);
+    bool has_tap = false;
+    for (size_t i = 0; i < config->net_count && result == 0; i++) {
+        has_tap |= config->net[i].kind == VIAL_NET_TAP;
+        if (config->net[i].kind == VIAL_NET_UNIXGRAM && config->net[i].path != NULL)
+            result = add_datagram_socket(&all, config, config->net[i].path);
+    }
     if (result < 0)
         return result;
     options->has_jail = config->machine.engine != VIAL_ENGINE_KVM;
     options->has_open_jail = options->has_jail && config->machine.insecure_no_jail;
-    options->needs_network = config->net_count > 0 || config->vsock_port_count > 0;
+    options->needs_network = has_tap || config_has_tsi(config); /* the sockets of others are files */
     options->paths = paths;
     options->path_count = *count = all.count;
     return 0;

@@ -151,7 +151,8 @@ int metrics_sample(struct metrics *metrics, struct vial_vm *vm, const struct rel
     buffer_format(text, ",\"balloon_bytes\":%" PRIu64, stats.balloon_mib << 20);
     buffer_format(text, ",\"disk_read_bytes\":%" PRIu64 ",\"disk_written_bytes\":%" PRIu64,
                   has_io ? find_io(io, "\nread_bytes:") : 0, has_io ? find_io(io, "\nwrite_bytes:") : 0);
-    buffer_format(text, ",\"network_received_bytes\":0,\"network_sent_bytes\":0");
+    buffer_format(text, ",\"network_received_bytes\":%" PRIu64 ",\"network_sent_bytes\":%" PRIu64,
+                  stats.network_received_bytes, stats.network_sent_bytes);
     buffer_format(text, ",\"clients\":%zu,\"sessions\":%u,\"processes\":%u", relay->clients,
                   metrics->heartbeat.sessions, metrics->heartbeat.processes);
     buffer_format(text, ",\"log_lost_bytes\":%" PRIu64 "}", log_lost_bytes);

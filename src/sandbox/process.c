@@ -161,6 +161,19 @@ void process_handle_signal(void *user, uint32_t what)
         process_drain(process, process->spec.stop_grace_ms);
 }
 
+/* When no device listens any more. Where there is no Landlock the machine has removed them itself. */
+static void remove_sockets(struct process *process)
+{
+    for (size_t i = 0; i < process->socket_count; i++) {
+        const struct process_socket *socket = &process->sockets[i];
+        struct stat now;
+        if (lstat(socket->path, &now) == 0 && now.st_dev == socket->device && now.st_ino == socket->inode &&
+            unlink(socket->path) < 0)
+            log_warn("process.socket_left", LOG_TEXT("path", socket->path), LOG_ERRNO(errno));
+    }
+    process->socket_count = 0;
+}
+
 void process_handle_machine_end(void *user, uint32_t what)
 {
     struct process *process = user;
@@ -169,6 +182,7 @@ void process_handle_machine_end(void *user, uint32_t what)
     if (process->state == PROCESS_LINGERING)
         return;
     vial_vm_wait(process->vm, VIAL_WAIT_FOREVER, &end, NULL); /* its last step has been done */
+    remove_sockets(process);
     if (process->state == PROCESS_STARTING && process->error.message[0] == '\0')
         error_set(&process->error, VIAL_ERROR_OS, VIAL_PHASE_START, "the machine ended before its agent was ready: %s",
                   end.detail);
@@ -247,6 +261,7 @@ static void close_logs(struct process *process)
 static void finish(struct process *process)
 {
     process->vm = vial_vm_free(process->vm);
+    remove_sockets(process);
     if (process->console_log != NULL)
         process_read_console(process);
     if (process->relay != NULL)
@@ -268,6 +283,7 @@ static void release(struct process *process)
 {
     metrics_close(&process->metrics);
     process->loop = loop_free(process->loop);
+    free(process->sockets);
     spec_free(&process->spec);
     home_close(&process->home);
     fd_close(process->console_fd);

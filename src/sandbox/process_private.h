@@ -18,6 +18,13 @@
 /* A session of client 0 on the agent, beside SESSION_MAIN_ID. */
 #define PROCESS_SHUTDOWN_ID 2u
 
+/* A socket that a vsock port of the machine listens on: removed at the end, if it is still that one. */
+struct process_socket {
+    const char *path; /* borrowed from the configuration */
+    dev_t device;
+    ino_t inode;
+};
+
 enum process_state {
     PROCESS_STARTING, /* the agent is not ready */
     PROCESS_RUNNING,
@@ -43,6 +50,8 @@ struct process {
     struct confine_report walls;
     int console_fd,
         agent_fd; /* our end of the console's pipe; the machine's end of the agent's port, until it has it */
+    struct process_socket *sockets; /* owned */
+    size_t socket_count;
     struct metrics metrics;
     struct watch watch;
     struct loop_source *console_source, *machine_source, *look_timer, *force_timer; /* the loop's */

@@ -28,6 +28,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "vmm/network.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -195,6 +196,10 @@ static int confine(struct process *process)
     options.path_count = count;
     if (result < 0)
         return fail(process, result, "the machine has more folders than can be kept apart");
+    /* Helpers are executed, and may become somebody else: nothing of that is possible behind the walls. */
+    result = network_start_helpers(process->spec.config, &process->error);
+    if (result < 0)
+        return result;
     confine_on_refusal(tell_refusal);
     result = confine_process(&options, &process->walls, &process->error);
     if (result == 0)
@@ -253,10 +258,28 @@ static int start_machine(struct process *process)
     return result < 0 ? fail(process, result, "the machine's end cannot be watched") : 0;
 }
 
+/* The walls let no other thread remove them (confine_paths.c). */
+static int note_sockets(struct process *process)
+{
+    const struct vial_vm_config *config = process->spec.config;
+    process->sockets = alloc_zero((config->vsock_port_count + 1) * sizeof(process->sockets[0]));
+    if (process->sockets == NULL)
+        return error_no_memory(&process->error, VIAL_PHASE_START);
+    for (size_t i = 0; i < config->vsock_port_count; i++) {
+        const struct vsock_port_config *port = &config->vsock_ports[i];
+        struct stat made;
+        if (port->listen && lstat(port->path, &made) == 0 && S_ISSOCK(made.st_mode))
+            process->sockets[process->socket_count++] = (struct process_socket){
+                .path = port->path, .device = made.st_dev, .inode = made.st_ino};
+    }
+    return 0;
+}
+
 /* From here on the main thread reads what guests and clients say. */
 static int enter_control(struct process *process)
 {
-    return confine_thread(CONFINE_CONTROL, &process->error);
+    int result = note_sockets(process);
+    return result == 0 ? confine_thread(CONFINE_CONTROL, &process->error) : result;
 }
 
 /* ---- the way through ---- */

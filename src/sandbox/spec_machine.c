@@ -41,16 +41,20 @@ static int refuse_own(const char *field, const char *what, struct vial_error *er
 
 static int check_own(const struct vial_vm_config *config, struct vial_error *err)
 {
-    bool has_backend = config->root.is_custom, has_fd = config->serial_count > 0;
+    bool has_backend = config->root.is_custom, has_net_fd = false;
     for (size_t i = 0; i < config->fs_count; i++)
         has_backend |= config->fs[i].is_custom;
     for (size_t i = 0; i < config->net_count; i++) {
         has_backend |= config->net[i].has_ops;
-        has_fd |= config->net[i].fd >= 0;
+        has_net_fd |= config->net[i].fd >= 0;
     }
+    for (size_t i = 0; i < config->vsock_port_count; i++)
+        has_backend |= config->vsock_ports[i].has_ops;
     if (has_backend)
         return refuse_own("machine", "a backend", err);
-    if (has_fd || config->console_port_count > 0)
+    if (has_net_fd)
+        return refuse_own("machine.net", "a descriptor", err);
+    if (config->serial_count > 0 || config->console_port_count > 0)
         return refuse_own("machine.console", "a descriptor", err);
     return config->observer_count > 0 ? refuse_own("machine", "an exit observer", err) : 0;
 }
@@ -106,6 +110,15 @@ static void add_disk(struct slots *slots, struct disk_config *disk)
         add(slots, &disk->backing[i].path, false);
 }
 
+static void add_net(struct slots *slots, struct net_config *net)
+{
+    add(slots, &net->path, net->kind != VIAL_NET_TAP); /* whose path is a device's name */
+    add_list(slots, &net->addresses);
+    add_list(slots, &net->gateways);
+    add_list(slots, &net->nameservers);
+    add_list(slots, &net->published);
+}
+
 static void add_kernel(struct slots *slots, struct kernel_config *kernel)
 {
     add(slots, &kernel->path, true);
@@ -138,10 +151,11 @@ static void add_all(struct slots *slots, struct vial_vm_config *config)
     for (size_t i = 0; i < config->disk_count; i++)
         add_disk(slots, &config->disks[i]);
     for (size_t i = 0; i < config->net_count; i++)
-        add(slots, &config->net[i].path, config->net[i].kind != VIAL_NET_TAP); /* whose path is a device's name */
+        add_net(slots, &config->net[i]);
     for (size_t i = 0; i < config->vsock_port_count; i++)
         add(slots, &config->vsock_ports[i].path, true);
     add(slots, &config->assigned_ip, false);
+    add(slots, &config->tsi_group, false);
     add(slots, &config->console_output, true);
 }
 

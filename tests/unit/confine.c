@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Tests of confine: a child puts up the walls, one of its threads tries something, and says what came of it: nothing,
- * an errno, or the refusal that its process died of. */
+/* Tests of confine: what every kind of thread is refused, and which files each may open. Sockets are in
+ * confine_net.c. */
+#include "confine_child.h"
 #include "test.h"
 
 #include "base/alloc.h"
 #include "base/fd.h"
 #include "base/landlock.h"
 #include "base/thread.h"
-#include "sandbox/confine.h"
 #include "sandbox/home.h"
 
 #include <errno.h>
@@ -27,93 +27,6 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { exit_ours = 125, most_text = 4096 };
-
-static const enum thread_kind threads[CONFINE_KINDS] = {
-    [CONFINE_CONTROL] = THREAD_CONTROL, [CONFINE_DEVICE] = THREAD_DEVICE, [CONFINE_VCPU] = THREAD_VCPU,
-    [CONFINE_FILES] = THREAD_FILES,     [CONFINE_DISK] = THREAD_DISK,     [CONFINE_ENGINE] = THREAD_ENGINE,
-};
-
-/* ---- the child ---- */
-
-typedef long attempt_function(void); /* 0 or more, or -1 and errno */
-
-static int told_fd; /* what becomes the parent's text */
-
-/* Words with spaces between them; "" is none. */
-static void tell(const char *first, const char *second, const char *third)
-{
-    char text[512];
-    int length = snprintf(text, sizeof(text), "%s%s%s%s%s", first, second[0] != '\0' ? " " : "", second,
-                          third[0] != '\0' ? " " : "", third);
-    ssize_t written = write(told_fd, text, (size_t)length);
-    (void)written;
-}
-
-static void tell_refusal(const char *call, enum confine_kind kind)
-{
-    tell("refused", call, confine_kind_names[kind]);
-}
-
-static void *try_it(void *user)
-{
-    attempt_function *const *attempt = user;
-    long result = (*attempt)();
-    tell(result >= 0 ? "done" : strerrorname_np(errno), "", "");
-    return NULL;
-}
-
-static void be_confined(const struct confine_options *options, enum confine_kind kind, attempt_function *attempt)
-{
-    struct vial_error err = {0};
-    struct confine_report report;
-    pthread_t thread;
-    confine_on_refusal(tell_refusal);
-    int result = confine_process(options, &report, &err);
-    if (result == 0 && kind == CONFINE_CONTROL) {
-        result = confine_thread(kind, &err);
-        if (result == 0)
-            try_it(&attempt);
-    } else if (result == 0) {
-        result = thread_start_as(threads[kind], "attempt", try_it, &attempt, &thread);
-        if (result == 0)
-            pthread_join(thread, NULL);
-    }
-    if (result < 0)
-        tell("failed", strerrorname_np(-result), err.message);
-    _exit(0);
-}
-
-/* What was told, as a string that stays until the next call. */
-static const char *try_as(enum confine_kind kind, attempt_function *attempt, const struct confine_options *options)
-{
-    static char text[most_text];
-    int ends[2], status = 0;
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return "pipe2";
-    pid_t pid = fork();
-    if (pid == 0) {
-        told_fd = ends[1];
-        be_confined(options, kind, attempt);
-    }
-    close(ends[1]);
-    ssize_t got = 0, length = 0;
-    while ((got = read(ends[0], text + length, sizeof(text) - 1 - (size_t)length)) > 0)
-        length += got;
-    text[length] = '\0';
-    close(ends[0]);
-    waitpid(pid, &status, 0);
-    bool was_refused = strncmp(text, "refused ", 8) == 0;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != (was_refused ? exit_ours : 0))
-        snprintf(text + length, sizeof(text) - (size_t)length, " and status %#x", (unsigned)status);
-    return text;
-}
-
-static bool has_landlock(void)
-{
-    return landlock_abi() >= 0;
-}
 
 /* ---- calls that no list has ---- */
 
@@ -187,14 +100,8 @@ CALL(pkey_mprotect, page, sizeof(page), PROT_EXEC, -1)
 CALL(set_mempolicy, 0, NULL, 0)
 CALL(io_setup, 1, NULL)
 CALL(fanotify_init, 0, 0)
-CALL(connect, 0, NULL, 0)
 
 /* Calls that a list has with other arguments. */
-static long call_socket(void)
-{
-    return syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
-}
-
 static long call_kill(void)
 {
     return syscall(SYS_kill, 1, 0);
@@ -304,8 +211,6 @@ static const struct {
     FORBIDDEN(set_mempolicy),
     FORBIDDEN(io_setup),
     FORBIDDEN(fanotify_init),
-    FORBIDDEN(connect),
-    FORBIDDEN(socket),
     FORBIDDEN(kill),
     FORBIDDEN(tgkill),
     FORBIDDEN(mprotect),
@@ -400,20 +305,26 @@ TEST(kinds_have_what_they_need_and_not_what_others_need)
           [CONFINE_VCPU] = "refused openat vcpu",
           [CONFINE_FILES] = "EACCES",
           [CONFINE_DISK] = "refused openat disk",
-          [CONFINE_ENGINE] = "EACCES"}},
+          [CONFINE_ENGINE] = "EACCES",
+          [CONFINE_NET] = "refused openat net",
+          [CONFINE_TSI] = "refused openat tsi"}},
         {make_a_ring,
          {[CONFINE_CONTROL] = "refused io_uring_setup control",
           [CONFINE_DEVICE] = "refused io_uring_setup device",
           [CONFINE_VCPU] = "refused io_uring_setup vcpu",
           [CONFINE_FILES] = "refused io_uring_setup files",
-          [CONFINE_ENGINE] = "refused io_uring_setup engine"}},
+          [CONFINE_ENGINE] = "refused io_uring_setup engine",
+          [CONFINE_NET] = "refused io_uring_setup net",
+          [CONFINE_TSI] = "refused io_uring_setup tsi"}},
         {be_somebody,
          {[CONFINE_CONTROL] = "refused setfsuid control",
           [CONFINE_DEVICE] = "refused setfsuid device",
           [CONFINE_VCPU] = "refused setfsuid vcpu",
           [CONFINE_FILES] = "done",
           [CONFINE_DISK] = "refused setfsuid disk",
-          [CONFINE_ENGINE] = "refused setfsuid engine"}},
+          [CONFINE_ENGINE] = "refused setfsuid engine",
+          [CONFINE_NET] = "refused setfsuid net",
+          [CONFINE_TSI] = "refused setfsuid tsi"}},
         {signal_by_descriptor,
          {[CONFINE_CONTROL] = "EBADF",
           [CONFINE_DEVICE] = "refused pidfd_send_signal device",

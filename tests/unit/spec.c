@@ -154,6 +154,29 @@ TEST(what_is_of_this_process_is_refused)
     REFUSED(vial_vm_config_add_tmpfs(config, &tmpfs, &err), -EINVAL, "machine");
 }
 
+TEST(networks_of_this_process_are_refused)
+{
+    static const char *const latin[] = {"caf\xe9", NULL};
+    struct vial_vsock_ops ops = VIAL_VSOCK_OPS_INIT;
+    struct vial_vsock_port_options port = VIAL_VSOCK_PORT_OPTIONS_INIT;
+    struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
+    port.port = 1;
+    port.ops = &ops;
+    REFUSED(vial_vm_config_add_vsock_port(config, &port, &err), -ENOTSUP, "machine");
+    net.kind = VIAL_NET_UNIXSTREAM;
+    net.fd = STDIN_FILENO;
+    REFUSED(vial_vm_config_add_net(config, &net, &err), -ENOTSUP, "machine.net");
+    const char *const **lists[] = {&net.addresses, &net.gateways, &net.nameservers, &net.published};
+    net.kind = VIAL_NET_PASST;
+    net.fd = -1;
+    for (size_t i = 0; i < array_length(lists); i++) {
+        *lists[i] = latin;
+        REFUSED(vial_vm_config_add_net(config, &net, &err), -EINVAL, "machine");
+        CHECK_TEXT(err.message, "\"caf\\xe9\" is not UTF-8");
+        *lists[i] = NULL;
+    }
+}
+
 /* ---- machines ---- */
 
 /* Everything that a sandbox's machine may say. Nothing is validated here, so nothing has to exist. */
@@ -181,7 +204,10 @@ static const char everything[] =
     "  \"limits\": {\"bytes_per_second\": 1000000, \"burst_bytes\": 2000000, \"operations_per_second\": 300,"
     "  \"burst_operations\": 400}}, {\"id\": \"upper\", \"path\": \"/d/upper.raw\", \"format\": \"raw\"}],"
     " \"net\": [{\"kind\": \"unixgram\", \"path\": \"/run/net.sock\", \"mac\": \"52:54:00:12:34:56\", \"vfkit\": true,"
-    "  \"features\": [\"csum\", \"host-ufo\"]}, {\"kind\": \"tap\", \"path\": \"tap0\"}],"
+    "  \"features\": [\"csum\", \"host-ufo\"]}, {\"kind\": \"tap\", \"path\": \"tap0\", \"dhcp\": true,"
+    "  \"queue_pairs\": 4}, {\"kind\": \"passt\", \"mtu\": 1400, \"addresses\": [\"10.9.0.2/16\"],"
+    "  \"gateways\": [\"10.9.0.1\"], \"nameservers\": [\"9.9.9.9\"], \"published\": [\"8080:80\", \"53/udp\"],"
+    "  \"reaches_host\": true, \"limits\": {\"to_guest\": {\"bytes_per_second\": 5}}}],"
     " \"port_map\": [\"8080:80\", \"443\"],"
     " \"tsi\": {\"assigned_ip\": \"10.0.0.2\", \"local_only\": true},"
     " \"vsock_ports\": [{\"port\": 5000, \"path\": \"/run/v.sock\", \"listen\": true}],"

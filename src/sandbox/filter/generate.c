@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Writes the system-call filter of one kind of thread of a sandbox's process (control, device, files, disk, vcpu,
- * engine) as rows of a C array of struct sock_filter; or, for `names`, the names of all calls. Runs when Vial is built.
+ * engine, net, tsi) as rows of a C array of struct sock_filter; or, for `names`, the names of all calls. Runs when Vial
+ * is built.
  *
  * The lists are what the code calls, as its sources and traces of whole runs show it, and what libc calls beneath it:
  * memory, locks, threads. All kinds share one memory, so whoever has taken over a device's thread may in time have
  * another one act for him. What no list has at all is the wall: executing, tracing, other processes' memory, mounts,
- * namespaces, modules, keys, BPF, performance counters, userfaultfd, sockets but Unix ones, executable memory. The
- * difference between the lists is what makes the way there longer.
+ * namespaces, modules, keys, BPF, performance counters, userfaultfd, raw and other special sockets, executable memory.
+ * The difference between the lists is what makes the way there longer. Sockets that are not Unix ones are on the list
+ * of tsi alone, which is for machines whose guests are lent the host's network.
  *
  * The answer is SIGSYS, whose handler says which call it was and ends the process (confine.c).
  *
@@ -31,6 +33,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/futex.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <sched.h>
 #include <signal.h>
@@ -211,6 +214,42 @@ static const struct filter_rule disks_rules[] = {
 
 static const struct filter_group disks_have = {.allowed = disks, .rules = disks_rules}, rings_have = {.allowed = rings};
 
+/* ---- sockets that a device connects to: which, the guest does not say ---- */
+
+static const char *const sockets[] = {
+    "connect", "bind", "setsockopt", "getsockname", "getpeername", NULL,
+};
+
+/* They are removed by whoever ends the devices. Which call lstat(3) makes is a matter of libc's age (glibc 2.33). */
+static const char *const removers[] = {"lstat", "unlink", NULL};
+
+static const struct filter_rule removers_rules[] = {
+    {"newfstatat", 1, {{3, 0, AT_SYMLINK_NOFOLLOW}}},
+    {.name = NULL},
+};
+
+static const struct filter_rule sockets_rules[] = {
+    {"socket", 1, {{0, 0, AF_UNIX}}},
+    {"ioctl", 1, {{1, 0, TUNSETOFFLOAD}}},
+    {"ioctl", 1, {{1, 0, TUNSETQUEUE}}},
+    {.name = NULL},
+};
+
+static const struct filter_group sockets_have = {.allowed = sockets, .rules = sockets_rules},
+                                 removers_have = {.allowed = removers, .rules = removers_rules};
+
+/* ---- and those that a guest's programs are lent ---- */
+
+static const char *const lenders[] = {"listen", NULL};
+
+static const struct filter_rule lenders_rules[] = {
+    {"socket", 1, {{0, 0, AF_INET}}},
+    {"socket", 1, {{0, 0, AF_INET6}}},
+    {.name = NULL},
+};
+
+static const struct filter_group lenders_have = {.allowed = lenders, .rules = lenders_rules};
+
 /* ---- vCPUs: the last one to stop ends the machine, with its devices ---- */
 
 static const char *const vcpus[] = {"rt_sigtimedwait", NULL};
@@ -270,8 +309,12 @@ static const struct {
     {"device", {&everybody_has, &loops_have, &streams_have, &memory_has}},
     {"files", {&everybody_has, &loops_have, &streams_have, &memory_has, &files_have, &owners_have, &workers_have}},
     {"disk", {&everybody_has, &loops_have, &streams_have, &memory_has, &disks_have, &rings_have, &workers_have}},
-    {"vcpu", {&everybody_has, &loops_have, &streams_have, &memory_has, &disks_have, &vcpus_have}},
-    {"engine", {&everybody_has, &loops_have, &streams_have, &memory_has, &disks_have, &jailers_have, &placers_have}},
+    {"vcpu", {&everybody_has, &loops_have, &streams_have, &memory_has, &disks_have, &vcpus_have, &removers_have}},
+    {"engine",
+     {&everybody_has, &loops_have, &streams_have, &memory_has, &disks_have, &jailers_have, &placers_have,
+      &removers_have}},
+    {"net", {&everybody_has, &loops_have, &streams_have, &memory_has, &sockets_have, &removers_have}},
+    {"tsi", {&everybody_has, &loops_have, &streams_have, &memory_has, &sockets_have, &removers_have, &lenders_have}},
 };
 
 int main(int argc, char *argv[])
