@@ -187,7 +187,9 @@ static void release(struct boot *boot)
 /* What stands behind the options, or in a configuration file: 0, or -1 when it has said what is wrong. */
 static int take_command(struct machine_arguments *machine, char *argv[], int operands)
 {
-    int result = 0;
+    int result = machine_publish(machine);
+    if (result != 0)
+        return result;
     argv[1 + operands] = NULL; /* they have moved to the front */
     if (operands > 0)
         result = machine_take_command(machine, argv + 1);

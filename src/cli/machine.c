@@ -186,6 +186,45 @@ static int take_serial(void *user, const struct command_option *option, const ch
     return vial_vm_config_add_serial(arguments->config, &serial, &arguments->error) < 0 ? report(arguments, option) : 0;
 }
 
+/* ---- what the files of options share ---- */
+
+char *machine_next_word(char **list, const char **ret_value)
+{
+    char *word = strsep(list, ",");
+    char *equals = word != NULL ? strchr(word, '=') : NULL;
+    *ret_value = NULL;
+    if (equals != NULL) {
+        *equals = '\0';
+        *ret_value = equals + 1;
+    }
+    return word;
+}
+
+bool machine_is_flag(const char *word, const char *value, const char *name)
+{
+    return value == NULL && strcmp(word, name) == 0;
+}
+
+bool machine_is_key(const char *word, const char *value, const char *name)
+{
+    return value != NULL && strcmp(word, name) == 0;
+}
+
+int machine_finish(struct machine_arguments *arguments, const struct command_option *option, int result)
+{
+    arguments->has_options = true;
+    if (result < 0)
+        print_error(option->name, &arguments->error);
+    return result < 0 ? OPTIONS_WRONG : 0;
+}
+
+int machine_fail_memory(const struct command_option *option, const char *value)
+{
+    return refuse_value(option->name, value, "there is no memory for it", "free some");
+}
+
+/* ---- the table ---- */
+
 #define MEMBER(member) offsetof(struct vial_vm_config, member)
 
 const struct command_option machine_options[] = {
@@ -212,6 +251,20 @@ const struct command_option machine_options[] = {
     {"--mount", 0, "disk=ID,at=PATH[,…]", "a disk's file system at a path of the guest; also type=TYPE, ro",
      machine_take_mount},
     {"--tmpfs", 0, "PATH[:size=SIZE,mode=MODE]", "memory at a path of the guest", machine_take_tmpfs},
+    {"--net", 0, "NETWORK[,WORD…]",
+     "none (default); passt: this host's network, as one of its users; tap:NAME, unix:SOCKET (passt's frames), "
+     "unixgram:SOCKET (one a datagram); words: address=ADDRESS/PREFIX, gateway=ADDRESS, dns=ADDRESS, dhcp (default "
+     "of tap and sockets), manual, mac=MAC, mtu=N, queues=N, host (passt: the gateway leads to this host's loopback), "
+     "vfkit; may be repeated",
+     machine_take_net},
+    {"--publish", 'p', "[ADDRESS:]PORT[:PORT][/udp]",
+     "with --net passt: a port of this host (of its loopback, but for an ADDRESS) leads to one of the guest's; may be "
+     "repeated",
+     machine_take_publish},
+    {"--vsock", 0, "PORT=SOCKET[:listen]",
+     "the guest's connections to this vsock port of the host reach the Unix socket; with listen those to the socket, "
+     "which is made, reach the guest's port; may be repeated",
+     machine_take_vsock, .completes = COMPLETE_FILE},
     {"--kernel", 0, "FILE", "the kernel (default: the project's own, built by kernel/build)", take_text,
      MEMBER(kernel.path), .completes = COMPLETE_FILE},
     {"--kernel-format", 0, "NAME", "auto (default), elf, bzimage, raw, image-gz, image-bz2, image-zstd, pe-gz",

@@ -13,6 +13,8 @@ struct machine_arguments {
     size_t env_count;
     const char *workdir;
     char terminal[64]; /* TERM=…, for a command that has this terminal */
+    const char *published[64];
+    size_t published_count;
     struct vial_error error;
 };
 
@@ -35,5 +37,22 @@ int machine_take_volume(void *user, const struct command_option *option, const c
 int machine_take_disk(void *user, const struct command_option *option, const char *value);
 int machine_take_mount(void *user, const struct command_option *option, const char *value);
 int machine_take_tmpfs(void *user, const struct command_option *option, const char *value);
+
+/* The same for what it talks through (machine_network.c). The last one is for when all options were read: 0, or not 0
+ * with the reason on stderr. */
+int machine_take_net(void *user, const struct command_option *option, const char *value);
+int machine_take_publish(void *user, const struct command_option *option, const char *value);
+int machine_take_vsock(void *user, const struct command_option *option, const char *value);
+int machine_publish(struct machine_arguments *arguments);
+
+/* The next word of a list, which is changed; NULL behind the last. What stands behind its '=' is in *ret_value, or
+ * NULL. */
+char *machine_next_word(char **list, const char **ret_value);
+bool machine_is_flag(const char *word, const char *value, const char *name);
+bool machine_is_key(const char *word, const char *value, const char *name);
+
+/* What an option is worth whose call has returned `result`. */
+int machine_finish(struct machine_arguments *arguments, const struct command_option *option, int result);
+int machine_fail_memory(const struct command_option *option, const char *value);
 
 #endif

@@ -22,30 +22,6 @@
 
 /* ---- words ---- */
 
-/* The next word of a list, which is changed; NULL behind the last. What stands behind its '=' is in *ret_value, or
- * NULL. */
-static char *next_word(char **list, const char **ret_value)
-{
-    char *word = strsep(list, ",");
-    char *equals = word != NULL ? strchr(word, '=') : NULL;
-    *ret_value = NULL;
-    if (equals != NULL) {
-        *equals = '\0';
-        *ret_value = equals + 1;
-    }
-    return word;
-}
-
-static bool is_flag(const char *word, const char *value, const char *name)
-{
-    return value == NULL && strcmp(word, name) == 0;
-}
-
-static bool is_key(const char *word, const char *value, const char *name)
-{
-    return value != NULL && strcmp(word, name) == 0;
-}
-
 /* One of the names, whose numbers begin with 0. */
 static bool take_choice(const char *value, const char *const names[], int32_t *choice)
 {
@@ -56,19 +32,6 @@ static bool take_choice(const char *value, const char *const names[], int32_t *c
         return true;
     }
     return false;
-}
-
-static int finish(struct machine_arguments *arguments, const struct command_option *option, int result)
-{
-    arguments->has_options = true;
-    if (result < 0)
-        print_error(option->name, &arguments->error);
-    return result < 0 ? OPTIONS_WRONG : 0;
-}
-
-static int fail_memory(const struct command_option *option, const char *value)
-{
-    return refuse_value(option->name, value, "there is no memory for it", "free some");
 }
 
 /* Cuts the suffix off, if it is there. */
@@ -128,7 +91,7 @@ int machine_take_root(void *user, const struct command_option *option, const cha
     auto_free char *text = alloc_string(value);
     int result;
     if (text == NULL)
-        return fail_memory(option, value);
+        return machine_fail_memory(option, value);
     if (strcmp(value, "host") == 0)
         result = vial_vm_config_set_root_host(arguments->config, &host, &arguments->error);
     else if (strcmp(value, "builtin") == 0)
@@ -139,7 +102,7 @@ int machine_take_root(void *user, const struct command_option *option, const cha
         result = set_layers(arguments, text + sizeof(layers) - 1);
     else
         result = set_folder(arguments, text);
-    return finish(arguments, option, result);
+    return machine_finish(arguments, option, result);
 }
 
 /* ---- disks ---- */
@@ -166,17 +129,17 @@ static bool cut_format(char *text, int32_t *ret_format, char **ret_rest)
 static bool take_disk_word(struct vial_disk_options *disk, const char *word, const char *value)
 {
     uint64_t number = 0;
-    if (is_key(word, value, "id"))
+    if (machine_is_key(word, value, "id"))
         disk->id = value;
-    else if (is_flag(word, value, "ro"))
+    else if (machine_is_flag(word, value, "ro"))
         disk->read_only = true;
-    else if (is_flag(word, value, "direct"))
+    else if (machine_is_flag(word, value, "direct"))
         disk->direct_io = true;
-    else if (is_key(word, value, "cache"))
+    else if (machine_is_key(word, value, "cache"))
         return take_choice(value, config_disk_caches, &disk->cache);
-    else if (is_key(word, value, "sync"))
+    else if (machine_is_key(word, value, "sync"))
         return take_choice(value, config_disk_syncs, &disk->sync);
-    else if (is_key(word, value, "queues") && text_to_u64(value, strlen(value), UINT16_MAX, &number) == 0)
+    else if (machine_is_key(word, value, "queues") && text_to_u64(value, strlen(value), UINT16_MAX, &number) == 0)
         disk->queues = (uint16_t)number;
     else
         return false;
@@ -191,16 +154,16 @@ int machine_take_disk(void *user, const struct command_option *option, const cha
     const char *word_value;
     char *rest = NULL;
     if (text == NULL)
-        return fail_memory(option, value);
+        return machine_fail_memory(option, value);
     if (!cut_format(text, &disk.format, &rest))
         return refuse_value(option->name, value, "its format is not said, and guessing it would let a guest choose it",
                             "write FILE:raw, FILE:qcow2 or FILE:vmdk:ro");
-    for (const char *word; (word = next_word(&rest, &word_value)) != NULL;)
+    for (const char *word; (word = machine_next_word(&rest, &word_value)) != NULL;)
         if (!take_disk_word(&disk, word, word_value))
             return refuse_value(option->name, word, "it is not something that a disk can have",
                                 "use id=ID, ro, direct, cache=writeback|unsafe, sync=full|relaxed|none, queues=N");
     disk.path = text;
-    return finish(arguments, option, vial_vm_config_add_disk(arguments->config, &disk, &arguments->error));
+    return machine_finish(arguments, option, vial_vm_config_add_disk(arguments->config, &disk, &arguments->error));
 }
 
 /* ---- mounts ---- */
@@ -208,7 +171,8 @@ int machine_take_disk(void *user, const struct command_option *option, const cha
 int machine_take_volume(void *user, const struct command_option *option, const char *value)
 {
     struct machine_arguments *arguments = user;
-    return finish(arguments, option, vial_vm_config_add_mapped_dir_text(arguments->config, value, &arguments->error));
+    return machine_finish(arguments, option,
+                          vial_vm_config_add_mapped_dir_text(arguments->config, value, &arguments->error));
 }
 
 int machine_take_mount(void *user, const struct command_option *option, const char *value)
@@ -219,21 +183,21 @@ int machine_take_mount(void *user, const struct command_option *option, const ch
     char *rest = text;
     const char *word_value;
     if (text == NULL)
-        return fail_memory(option, value);
-    for (const char *word; (word = next_word(&rest, &word_value)) != NULL;) {
-        if (is_key(word, word_value, "disk"))
+        return machine_fail_memory(option, value);
+    for (const char *word; (word = machine_next_word(&rest, &word_value)) != NULL;) {
+        if (machine_is_key(word, word_value, "disk"))
             mount.disk = word_value;
-        else if (is_key(word, word_value, "at"))
+        else if (machine_is_key(word, word_value, "at"))
             mount.guest = word_value;
-        else if (is_key(word, word_value, "type"))
+        else if (machine_is_key(word, word_value, "type"))
             mount.fstype = word_value;
-        else if (is_flag(word, word_value, "ro"))
+        else if (machine_is_flag(word, word_value, "ro"))
             mount.read_only = true;
         else
             return refuse_value(option->name, word, "it is not something that a mount can have",
                                 "write disk=ID,at=PATH, and type=TYPE or ro behind it");
     }
-    return finish(arguments, option, vial_vm_config_add_mount(arguments->config, &mount, &arguments->error));
+    return machine_finish(arguments, option, vial_vm_config_add_mount(arguments->config, &mount, &arguments->error));
 }
 
 int machine_take_tmpfs(void *user, const struct command_option *option, const char *value)
@@ -243,17 +207,17 @@ int machine_take_tmpfs(void *user, const struct command_option *option, const ch
     auto_free char *text = alloc_string(value);
     const char *word_value, *why = NULL;
     if (text == NULL)
-        return fail_memory(option, value);
+        return machine_fail_memory(option, value);
     char *rest = strchr(text, ':');
     if (rest != NULL)
         *rest++ = '\0';
-    for (const char *word; (word = next_word(&rest, &word_value)) != NULL;) {
-        bool is_size = is_key(word, word_value, "size"), is_mode = is_key(word, word_value, "mode");
+    for (const char *word; (word = machine_next_word(&rest, &word_value)) != NULL;) {
+        bool is_size = machine_is_key(word, word_value, "size"), is_mode = machine_is_key(word, word_value, "mode");
         if (!(is_size && machine_parse_mib(word_value, &tmpfs.size_mib)) &&
             !(is_mode && parse_mode(word_value, &tmpfs.mode, &why) == 0))
             return refuse_value(option->name, word, "it is not something that a tmpfs can have",
                                 "use size=SIZE (MiB, or with M or G) and mode=MODE (octal digits)");
     }
     tmpfs.guest = text;
-    return finish(arguments, option, vial_vm_config_add_tmpfs(arguments->config, &tmpfs, &arguments->error));
+    return machine_finish(arguments, option, vial_vm_config_add_tmpfs(arguments->config, &tmpfs, &arguments->error));
 }

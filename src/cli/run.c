@@ -54,13 +54,6 @@ static int take_script(void *user, const struct command_option *option, const ch
     return add_word(&arguments->scripts, option, value);
 }
 
-static int refuse_network(void *user, const struct command_option *option, const char *value)
-{
-    (void)user;
-    return refuse_value(option->name, value, "networks are not in this build",
-                        "leave it out; files travel by --volume and vial cp");
-}
-
 #define MEMBER(member) offsetof(struct sandbox_arguments, member)
 
 /* Those of both commands; run has two more in front. */
@@ -88,9 +81,6 @@ static int refuse_network(void *user, const struct command_option *option, const
         {"--stop-timeout",     0, "TIME", "how long it may take to end when it is asked to (default: 10s)", take_time, \
          MEMBER(stop_grace_ms)},                                                                                       \
         {"--pull-never", 0, NULL, "nothing is ever pulled; for scripts that say so", take_true, MEMBER(pulls_never)},  \
-        {"--publish", 'p', "PORT", "not in this build", refuse_network},                                               \
-        {"--net", 0, "NETWORK", "not in this build", refuse_network},                                                  \
-        {"--vsock", 0, "PORT", "not in this build", refuse_network},                                                   \
     {                                                                                                                  \
         .name = NULL                                                                                                   \
     }
@@ -326,8 +316,9 @@ static int carry_out(const struct command *command, struct sandbox_arguments *ar
         arguments->is_detached = true;
     if (arguments->timeout_ms > 0 && arguments->is_detached)
         return refuse_use(command, "--timeout needs somebody who waits", "use --max-duration");
-    if (choose_root(command, arguments) != 0 || sandbox_take_program(command, arguments, words, &program) != 0 ||
-        sandbox_open_home(command, &home) < 0 || create(command, arguments, &program, home, &sandbox) < 0)
+    if (machine_publish(&arguments->machine) != 0 || choose_root(command, arguments) != 0 ||
+        sandbox_take_program(command, arguments, words, &program) != 0 || sandbox_open_home(command, &home) < 0 ||
+        create(command, arguments, &program, home, &sandbox) < 0)
         return EXIT_OURS;
     if (!is_run)
         return print_sandbox(command, sandbox, arguments->is_json);

@@ -111,6 +111,8 @@ static int run_inspect(const struct command *command, int argc, char *argv[])
     int operands = command_options(command, &arguments, argc, argv, 0, 0, &is_json);
     if (operands == OPTIONS_DONE)
         status = EXIT_YES;
+    else if (operands >= 0 && machine_publish(&arguments) != 0)
+        status = EXIT_OURS;
     else if (operands >= 0 && vial_vm_config_choose_engine(arguments.config, &info, &arguments.error) == 0)
         status = print_machine(&arguments, &info, is_json);
     else if (operands >= 0) {
