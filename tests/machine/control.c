@@ -207,10 +207,10 @@ TEST(what_is_not_here_is_refused)
     struct machine machine;
     struct vial_error err = {0};
     CHECK(machine_configure(&machine, "end"));
-    machine.config->machine.vsock = true;
+    machine.config->has_gpu = true;
     CHECK_INT(vial_vm_start(machine.config, &machine.vm, &err), -ENOTSUP);
-    CHECK_TEXT(err.field, "machine.vsock");
-    CHECK_TEXT(err.message, "a vsock device is not in this build yet");
+    CHECK_TEXT(err.field, "console.gpu");
+    CHECK_TEXT(err.message, "a GPU is not in this build");
     CHECK(machine.vm == NULL);
     machine_release(&machine);
 }
