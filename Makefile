@@ -54,6 +54,7 @@ bench: all
 	@scripts/need test
 	@bench/run $(build)
 	@bench/storage $(build)
+	@bench/network $(build)
 	@bench/sandbox $(build)
 
 fuzz:
