@@ -257,6 +257,17 @@ static int check_passt(const struct net_config *net, size_t index, struct vial_e
     return check_published(net, index, err);
 }
 
+/* Two guests' ends with the same default address would be one and the same to the guest. */
+static int check_passt_is_apart(const struct vial_vm_config *config, size_t index, struct vial_error *err)
+{
+    for (size_t j = 0; j < index && config->net[index].addresses.count == 0; j++)
+        if (config->net[j].kind == VIAL_NET_PASST && config->net[j].addresses.count == 0)
+            return refuse(err, VIAL_ERROR_MISSING, place_of("net[%zu].addresses", index).text, "",
+                          "give this one an address of another network, such as 10.0.3.15/24",
+                          "net[%zu] is passt's, too, and both would have its usual addresses", j);
+    return 0;
+}
+
 static int check_tap_is_new(const struct vial_vm_config *config, size_t index, struct vial_error *err)
 {
     const char *name = config->net[index].path;
@@ -277,6 +288,8 @@ static int check_net(const struct vial_vm_config *config, size_t index, struct v
         result = check_tap(net, index, err);
     if (result == 0 && net->kind == VIAL_NET_TAP)
         result = check_tap_is_new(config, index, err);
+    if (result == 0 && net->kind == VIAL_NET_PASST)
+        result = check_passt_is_apart(config, index, err);
     if (result == 0 && (net->features & ~known_net_features()) != 0)
         result = refuse_number(err, VIAL_ERROR_INVALID, place_of("net[%zu].features", index).text, net->features,
                                "use the VIAL_NET_FEATURE_ bits", "it holds bits that are no offload");

@@ -68,3 +68,20 @@ void check_accepted(const char *const texts[], size_t count)
         if (check_json(texts[i]) < 0)
             test_fail(__FILE__, __LINE__, "%s\n#   %s: %s", texts[i], err.field, err.message);
 }
+
+struct vial_vm_config *new_config(void)
+{
+    struct vial_vm_config *config = NULL;
+    if (vial_vm_config_new(&config, &err) < 0)
+        abort();
+    return config;
+}
+
+void check_refused(struct vial_vm_config *config, const char *field, const char *message)
+{
+    memset(&err, 0, sizeof(err));
+    int result = config_validate(config, &host, &err);
+    if (result >= 0 || strcmp(err.field, field) != 0 || strcmp(err.message, message) != 0 || err.remedy[0] == '\0')
+        test_fail(__FILE__, __LINE__, "%d %s: %s (expected %s: %s)", result, err.field, err.message, field, message);
+    vial_vm_config_free(config);
+}

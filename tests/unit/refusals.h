@@ -22,4 +22,8 @@ int check_json(const char *json);
 void check_refusals(const struct refusal *refusals, size_t count);
 void check_accepted(const char *const texts[], size_t count);
 
+/* The same for what a file cannot say: a configuration, made by calls, that must be refused; it is freed. */
+struct vial_vm_config *new_config(void);
+void check_refused(struct vial_vm_config *config, const char *field, const char *message);
+
 #endif

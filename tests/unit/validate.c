@@ -410,23 +410,6 @@ TEST(right_configurations_are_accepted)
 
 /* ---- what a file cannot say ---- */
 
-static struct vial_vm_config *config_new(void)
-{
-    struct vial_vm_config *config = NULL;
-    if (vial_vm_config_new(&config, &err) < 0)
-        abort();
-    return config;
-}
-
-static void expect(struct vial_vm_config *config, const char *field, const char *message)
-{
-    memset(&err, 0, sizeof(err));
-    int result = config_validate(config, &host, &err);
-    if (result >= 0 || strcmp(err.field, field) != 0 || strcmp(err.message, message) != 0 || err.remedy[0] == '\0')
-        test_fail(__FILE__, __LINE__, "%d %s: %s (expected %s: %s)", result, err.field, err.message, field, message);
-    vial_vm_config_free(config);
-}
-
 TEST(custom_backends_must_be_complete)
 {
     struct vial_fs_ops fs_ops = {.size = sizeof(fs_ops)};
@@ -435,25 +418,25 @@ TEST(custom_backends_must_be_complete)
     struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
     struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     fs.ops = &fs_ops;
     CHECK_INT(vial_vm_config_set_root(config, &fs, &err), 0);
-    expect(config, "root.ops", "the custom backend has no lookup");
-    config = config_new();
+    check_refused(config, "root.ops", "the custom backend has no lookup");
+    config = new_config();
     fs.path = "/";
     CHECK_INT(vial_vm_config_set_root(config, &fs, &err), 0);
-    expect(config, "root.path", "the file system has both a path and a custom backend");
-    config = config_new();
+    check_refused(config, "root.path", "the file system has both a path and a custom backend");
+    config = new_config();
     net.kind = VIAL_NET_CUSTOM;
     net.ops = &net_ops;
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].ops", "the custom backend is not complete");
-    config = config_new();
+    check_refused(config, "net[0].ops", "the custom backend is not complete");
+    config = new_config();
     port.name = "p";
     port.kind = VIAL_CONSOLE_PORT_CUSTOM;
     port.ops = &console_ops;
     CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
-    expect(config, "console.ports[0].ops", "the custom backend is not complete");
+    check_refused(config, "console.ports[0].ops", "the custom backend is not complete");
 }
 
 TEST(backends_of_another_kind_are_refused)
@@ -462,92 +445,92 @@ TEST(backends_of_another_kind_are_refused)
     struct vial_console_ops console_ops = VIAL_CONSOLE_OPS_INIT;
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
     struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     net.kind = VIAL_NET_TAP;
     net.path = "tap0";
     net.ops = &net_ops;
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].ops", "the network has a custom backend, but another kind");
-    config = config_new();
+    check_refused(config, "net[0].ops", "the network has a custom backend, but another kind");
+    config = new_config();
     net.kind = VIAL_NET_CUSTOM;
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].kind", "a custom backend has neither a path nor a descriptor");
-    config = config_new();
+    check_refused(config, "net[0].kind", "a custom backend has neither a path nor a descriptor");
+    config = new_config();
     net.ops = NULL;
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].ops", "the network has no backend");
-    config = config_new();
+    check_refused(config, "net[0].ops", "the network has no backend");
+    config = new_config();
     port.name = "p";
     port.kind = VIAL_CONSOLE_PORT_INOUT;
     port.input_fd = 0;
     port.ops = &console_ops;
     CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
-    expect(config, "console.ports[0].ops", "the port has a custom backend, but another kind");
+    check_refused(config, "console.ports[0].ops", "the port has a custom backend, but another kind");
 }
 
 TEST(what_only_programs_can_say_too_large)
 {
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
     struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
     static char long_text[200000] = "/";
     const char *const args[] = {long_text, NULL};
     memset(long_text + 1, 'a', sizeof(long_text) - 2);
     CHECK_INT(vial_vm_config_add_port(config, 1, 0, &err), 0);
-    expect(config, "port_map[0]", "0 is not a port");
-    config = config_new();
+    check_refused(config, "port_map[0]", "0 is not a port");
+    config = new_config();
     exec.path = "x";
     exec.args = args;
     CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
-    expect(config, "exec.args[0]", "one string is longer than the 128 KiB that Linux takes");
-    config = config_new();
+    check_refused(config, "exec.args[0]", "one string is longer than the 128 KiB that Linux takes");
+    config = new_config();
     exec.path = long_text;
     exec.args = NULL;
     CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
-    expect(config, "exec.path", "the path is longer than 4095 bytes");
-    config = config_new();
+    check_refused(config, "exec.path", "the path is longer than 4095 bytes");
+    config = new_config();
     exec.path = NULL;
     exec.workdir = long_text;
     CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
-    expect(config, "exec.workdir", "the path is longer than 4095 bytes");
-    config = config_new();
+    check_refused(config, "exec.workdir", "the path is longer than 4095 bytes");
+    config = new_config();
     kernel.init = long_text;
     CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
-    expect(config, "kernel.init", "the path of init is longer than 255 bytes");
+    check_refused(config, "kernel.init", "the path of init is longer than 255 bytes");
 }
 
 TEST(numbers_outside_their_enumerations)
 {
     struct vial_machine_options machine = VIAL_MACHINE_OPTIONS_INIT;
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
     struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
     struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
     struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
     net.kind = 9;
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].kind", "it is not a kind of network");
-    config = config_new();
+    check_refused(config, "net[0].kind", "it is not a kind of network");
+    config = new_config();
     net.kind = VIAL_NET_TAP;
     net.path = "tap0";
     net.features = 1u << 31;
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].features", "it holds bits that are no offload");
-    config = config_new();
+    check_refused(config, "net[0].features", "it holds bits that are no offload");
+    config = new_config();
     port.name = "p";
     port.kind = 9;
     CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
-    expect(config, "console.ports[0].kind", "it is not a kind of console port");
-    config = config_new();
+    check_refused(config, "console.ports[0].kind", "it is not a kind of console port");
+    config = new_config();
     machine.acpi = 3;
     CHECK_INT(vial_vm_config_set_machine(config, &machine, &err), 0);
-    expect(config, "machine.acpi", "it does not say whether there is ACPI");
-    config = config_new();
+    check_refused(config, "machine.acpi", "it does not say whether there is ACPI");
+    config = new_config();
     machine = (struct vial_machine_options)VIAL_MACHINE_OPTIONS_INIT;
     machine.engine = 3;
     CHECK_INT(vial_vm_config_set_machine(config, &machine, &err), 0);
-    expect(config, "machine.engine", "it is not an engine");
-    config = config_new();
+    check_refused(config, "machine.engine", "it is not an engine");
+    config = new_config();
     port = (struct vial_console_port_options)VIAL_CONSOLE_PORT_OPTIONS_INIT;
     port.kind = VIAL_CONSOLE_PORT_INOUT;
     port.output_fd = STDOUT_FILENO;
@@ -557,24 +540,25 @@ TEST(numbers_outside_their_enumerations)
         port.name = name;
         CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
     }
-    expect(config, "console.ports", "these are more ports than one console has"); /* with the one of standard output */
-    config = config_new();
+    check_refused(config, "console.ports",
+                  "these are more ports than one console has"); /* with the one of standard output */
+    config = new_config();
     kernel.path = "/proc/self/exe";
     kernel.format = 9;
     CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
-    expect(config, "kernel.format", "it is not a kernel format");
+    check_refused(config, "kernel.format", "it is not a kernel format");
     for (int which = 0; which < 3; which++) {
         static const char *const fields[] = {"disks[0].format", "disks[0].cache", "disks[0].sync"};
         static const char *const messages[] = {"it is not a disk format", "it is not a cache mode",
                                                "it is not a sync mode"};
-        config = config_new();
+        config = new_config();
         disk.path = "/proc/self/exe";
         disk.read_only = true;
         disk.format = which == 0 ? -7 : VIAL_DISK_RAW;
         disk.cache = which == 1 ? 7 : 0;
         disk.sync = which == 2 ? 7 : 0;
         CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
-        expect(config, fields[which], messages[which]);
+        check_refused(config, fields[which], messages[which]);
     }
 }
 
@@ -582,7 +566,7 @@ TEST(descriptors_must_be_of_the_right_kind)
 {
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
     struct vial_console_port_options port = VIAL_CONSOLE_PORT_OPTIONS_INIT;
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     int pair[2];
     CHECK_INT(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair), 0);
     net.kind = VIAL_NET_UNIXGRAM;
@@ -590,26 +574,26 @@ TEST(descriptors_must_be_of_the_right_kind)
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
     CHECK_INT(config_validate(config, &host, &err), 0);
     vial_vm_config_free(config);
-    config = config_new();
+    config = new_config();
     net.kind = VIAL_NET_UNIXSTREAM;
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].fd", "the descriptor is not a Unix stream socket");
-    config = config_new();
+    check_refused(config, "net[0].fd", "the descriptor is not a Unix stream socket");
+    config = new_config();
     net.path = "/x";
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].path", "the network has both a path and a descriptor");
-    config = config_new();
+    check_refused(config, "net[0].path", "the network has both a path and a descriptor");
+    config = new_config();
     net.path = NULL;
     net.fd = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].fd", "the descriptor is not connected");
+    check_refused(config, "net[0].fd", "the descriptor is not connected");
     close(net.fd);
-    config = config_new();
+    config = new_config();
     port.name = "p";
     port.kind = VIAL_CONSOLE_PORT_TTY;
     port.tty_fd = pair[0];
     CHECK_INT(vial_vm_config_add_console_port(config, &port, &err), 0);
-    expect(config, "console.ports[0].tty_fd", "the descriptor is not a terminal");
+    check_refused(config, "console.ports[0].tty_fd", "the descriptor is not a terminal");
     close(pair[0]);
     close(pair[1]);
 }
@@ -618,38 +602,38 @@ TEST(environment_entries_need_a_name)
 {
     static const char *const without_equals[] = {"A=b", "B", NULL}, *const without_name[] = {"=b", NULL};
     struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     exec.env = without_equals;
     CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
-    expect(config, "exec.env[1]", "an entry of the environment has no =");
-    config = config_new();
+    check_refused(config, "exec.env[1]", "an entry of the environment has no =");
+    config = new_config();
     exec.env = without_name;
     CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
-    expect(config, "exec.env[0]", "an entry of the environment has no name before its =");
+    check_refused(config, "exec.env[0]", "an entry of the environment has no name before its =");
 }
 
 TEST(files_this_user_may_not_open)
 {
     if (geteuid() == 0 && seteuid(65534) < 0)
         abort();
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     struct vial_kernel_options kernel = VIAL_KERNEL_OPTIONS_INIT;
     kernel.path = "/etc/shadow";
     CHECK_INT(vial_vm_config_set_kernel(config, &kernel, &err), 0);
-    expect(config, "kernel.path", "/etc/shadow cannot be read by this user");
-    config = config_new();
+    check_refused(config, "kernel.path", "/etc/shadow cannot be read by this user");
+    config = new_config();
     struct vial_disk_options disk = VIAL_DISK_OPTIONS_INIT;
     disk.path = "/etc/passwd";
     disk.format = VIAL_DISK_RAW;
     CHECK_INT(vial_vm_config_add_disk(config, &disk, &err), 0);
-    expect(config, "disks[0].path", "/etc/passwd cannot be written by this user");
+    check_refused(config, "disks[0].path", "/etc/passwd cannot be written by this user");
     if (getuid() == 0 && seteuid(0) < 0)
         abort();
 }
 
 TEST(too_many_devices_altogether)
 {
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     struct vial_net_options net = VIAL_NET_OPTIONS_INIT;
     char name[16];
     net.kind = VIAL_NET_TAP;
@@ -673,13 +657,13 @@ TEST(too_many_devices_altogether)
     CHECK_INT(config_validate(config, &host, &err), 0);
     snprintf(name, sizeof(name), "tap196");
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "machine", "these are more devices than a machine has interrupts for");
+    check_refused(config, "machine", "these are more devices than a machine has interrupts for");
 }
 
 TEST(validation_survives_no_memory)
 {
     prepare();
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     CHECK_INT(vial_vm_config_add_mapped_dir_text(config, "data:/a", &err), 0);
     CHECK_INT(vial_vm_config_add_mapped_dir_text(config, "root:/b", &err), 0);
     FOR_EACH_FAULT
@@ -689,7 +673,7 @@ TEST(validation_survives_no_memory)
 
 TEST(the_real_host_is_asked)
 {
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     CHECK_INT(vial_vm_config_validate(config, &err), 0);
     config->machine.memory_mib = UINT64_C(1) << 40;
     CHECK_INT(vial_vm_config_validate(config, &err), -ERANGE);

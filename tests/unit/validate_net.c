@@ -158,6 +158,10 @@ TEST(what_only_passt_has)
         {"{\"net\": [{\"kind\": \"passt\", \"published\": [\"8080:80\", \"127.0.0.1:8080:81\"]}]}",
          VIAL_ERROR_DUPLICATE, "net[0].published[1]", "127.0.0.1:8080:81", "port 8080 of the host is published already",
          "publish each port of the host once"},
+        {"{\"net\": [{\"kind\": \"passt\"}, {\"kind\": \"tap\", \"path\": \"t\"}, {\"kind\": \"passt\", \"dhcp\": "
+         "true}]}",
+         VIAL_ERROR_MISSING, "net[2].addresses", "", "net[0] is passt's, too, and both would have its usual addresses",
+         "give this one an address of another network, such as 10.0.3.15/24"},
         {"{\"net\": [{\"kind\": \"custom\"}]}", VIAL_ERROR_INVALID, "net[0].kind", "custom",
          "a custom network is functions of a program, which no file can hold",
          "use passt, tap, unixstream or unixgram, or vial_vm_config_add_net in the program"},
@@ -232,34 +236,17 @@ TEST(sound_networks)
         "{\"net\": [{\"kind\": \"passt\", \"dhcp\": true, \"mtu\": 65520, \"published\": [\"80\", \"80/udp\","
         " \"127.0.0.2:80\", \"[::1]:80\", \"81:80\"]}]}",
         "{\"net\": [{\"kind\": \"passt\", \"gateways\": [\"10.0.2.9\"]}]}",
-        "{\"net\": [{\"kind\": \"passt\"}, {\"kind\": \"passt\"}]}",
         "{\"net\": [{\"kind\": \"tap\", \"path\": \"t\", \"queue_pairs\": 8, \"mtu\": 1500, \"dhcp\": true,"
         " \"nameservers\": [\"1.1.1.1\", \"1.1.1.2\", \"1.1.1.3\", \"::1\", \"::2\", \"::3\"]}]}",
         "{\"net\": [{\"kind\": \"tap\", \"path\": \"t\", \"addresses\": [\"10.0.0.1/32\", \"::1/128\"],"
         " \"limits\": {\"to_guest\": {\"bytes_per_second\": 1}, \"from_guest\": {}}}]}",
         "{\"net\": [{\"kind\": \"tap\", \"path\": \"t\"}], \"machine\": {\"vsock\": true}}",
+        "{\"net\": [{\"kind\": \"passt\"}, {\"kind\": \"passt\", \"addresses\": [\"10.0.3.15/24\"]}]}",
     };
     check_accepted(texts, array_length(texts));
 }
 
 /* ---- what a file cannot say ---- */
-
-static struct vial_vm_config *config_new(void)
-{
-    struct vial_vm_config *config = NULL;
-    if (vial_vm_config_new(&config, &err) < 0)
-        abort();
-    return config;
-}
-
-static void expect(struct vial_vm_config *config, const char *field, const char *message)
-{
-    memset(&err, 0, sizeof(err));
-    int result = config_validate(config, &host, &err);
-    if (result >= 0 || strcmp(err.field, field) != 0 || strcmp(err.message, message) != 0 || err.remedy[0] == '\0')
-        test_fail(__FILE__, __LINE__, "%d %s: %s (expected %s: %s)", result, err.field, err.message, field, message);
-    vial_vm_config_free(config);
-}
 
 static int take_datagram(void *user, uint32_t guest_port, const void *bytes, size_t length)
 {
@@ -285,11 +272,11 @@ TEST(a_vsock_backend_is_complete)
     port.port = 1;
     port.ops = &ops;
     for (int i = 0; i < 3; i++) {
-        struct vial_vm_config *config = config_new();
+        struct vial_vm_config *config = new_config();
         ops.send = i == 2 ? take_datagram : NULL; /* nothing; a part of streams; that, and datagrams */
         ops.connect = i > 0 ? refuse_stream : NULL;
         CHECK_INT(vial_vm_config_add_vsock_port(config, &port, &err), 0);
-        expect(config, "vsock_ports[0].ops", "the custom backend is not complete");
+        check_refused(config, "vsock_ports[0].ops", "the custom backend is not complete");
     }
 }
 
@@ -297,7 +284,7 @@ TEST(a_vsock_port_has_one_thing_behind_it)
 {
     struct vial_vsock_ops ops = VIAL_VSOCK_OPS_INIT;
     struct vial_vsock_port_options port = VIAL_VSOCK_PORT_OPTIONS_INIT;
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     ops.send = take_datagram;
     port.port = 1;
     port.ops = &ops;
@@ -305,17 +292,17 @@ TEST(a_vsock_port_has_one_thing_behind_it)
     CHECK_INT(config_validate(config, &host, &err), 0);
     port.port = UINT32_MAX;
     CHECK_INT(vial_vm_config_add_vsock_port(config, &port, &err), 0);
-    expect(config, "vsock_ports[1].port", "0 and 4294967295 are not ports");
-    config = config_new();
+    check_refused(config, "vsock_ports[1].port", "0 and 4294967295 are not ports");
+    config = new_config();
     port.port = 2;
     port.path = "socket";
     CHECK_INT(vial_vm_config_add_vsock_port(config, &port, &err), 0);
-    expect(config, "vsock_ports[0].ops", "the port has both a backend and a socket");
-    config = config_new();
+    check_refused(config, "vsock_ports[0].ops", "the port has both a backend and a socket");
+    config = new_config();
     port.path = NULL;
     port.listen = true;
     CHECK_INT(vial_vm_config_add_vsock_port(config, &port, &err), 0);
-    expect(config, "vsock_ports[0].ops", "the port has both a backend and a socket");
+    check_refused(config, "vsock_ports[0].ops", "the port has both a backend and a socket");
 }
 
 TEST(published_ports_have_a_bound)
@@ -329,11 +316,11 @@ TEST(published_ports_have_a_bound)
     }
     net.kind = VIAL_NET_PASST;
     net.published = list;
-    struct vial_vm_config *config = config_new();
+    struct vial_vm_config *config = new_config();
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
-    expect(config, "net[0].published", "there are too many published ports");
+    check_refused(config, "net[0].published", "there are too many published ports");
     list[LIMIT_PORTS] = NULL;
-    config = config_new();
+    config = new_config();
     CHECK_INT(vial_vm_config_add_net(config, &net, &err), 0);
     CHECK_INT(config_validate(config, &host, &err), 0);
     vial_vm_config_free(config);
