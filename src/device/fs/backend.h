@@ -19,6 +19,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What backends of ours say beyond vial/backend.h. A custom one that says it, in words that are reserved there, has its
+ * names believed less. */
+
+/* Of an entry: its name is there for this one look-up. The guest does not believe it, whatever the cache policy. */
+static inline void fs_entry_set_once(struct vial_fs_entry *entry)
+{
+    entry->reserved[0] = 1;
+}
+
+static inline bool fs_entry_is_once(const struct vial_fs_entry *entry)
+{
+    return entry->reserved[0] != 0;
+}
+
+/* Beside the type that a listing gives: it lists the name, and READDIRPLUS does not look it up. */
+#define FS_LISTED_ONLY (1u << 31)
+
 struct fs_backend {
     struct vial_fs_ops ops;
     void *user; /* owned: ops.release */
@@ -67,12 +84,13 @@ enum fs_virtual_kind {
 
 struct fs_virtual {
     enum fs_virtual_kind kind;
-    const char *path;  /* absolute, normalised; missing folders on the way are virtual, too. Twice: only of folders */
+    const char *path;  /* absolute, normalised; missing folders on the way are virtual, too. Twice: only of folders,
+                          and where a file comes first */
     const void *bytes; /* of a file: borrowed until release, unless it is copied */
     size_t length;
     uint32_t mode; /* permissions */
     bool copies;
-    bool one_shot; /* gone after it was opened and closed again */
+    bool one_shot; /* of a file: its name is gone after one look-up, and what is below shows unless it is hidden, too */
 };
 
 int overlay_new(struct fs_backend *below, const struct fs_virtual *entries, size_t count,

@@ -8,7 +8,8 @@
  *     fuse_direntplus:  fuse_entry_out │ fuse_dirent …
  *
  * Whether an entry fits is decided before it is looked up: each lookup that was counted is told. An entry that cannot
- * be looked up (it went meanwhile) has node 0, of which Linux takes the name only. "." and ".." are never looked up.
+ * be looked up (it went meanwhile), or would go by that (FS_LISTED_ONLY), has node 0, of which Linux takes the name
+ * only. "." and ".." are never looked up.
  *
  * Invariants: (1) a listing never exceeds what was asked for, LIMIT_FS_QUICK_BYTES, and the room of the chain. (2) an
  * error after the first entry is not told: the guest comes back for the rest, and hears it then.
@@ -70,6 +71,8 @@ static bool add_entry(void *sink, const char *name, uint64_t inode, uint32_t typ
 {
     struct listing *listing = sink;
     static const uint8_t zeros[8];
+    bool is_looked_up = listing->is_plus && (type & FS_LISTED_ONLY) == 0;
+    type &= ~FS_LISTED_ONLY;
     size_t length = strlen(name);
     if (length == 0 || length > FS_NAME_BYTES || strchr(name, '/') != NULL)
         return true; /* Linux would refuse the whole listing because of it */
@@ -82,7 +85,7 @@ static bool add_entry(void *sink, const char *name, uint64_t inode, uint32_t typ
     struct fuse_dirent entry = {.ino = inode, .off = next_offset, .namelen = (uint32_t)length, .type = type};
     size_t at = listing->used;
     if (listing->is_plus) {
-        struct fuse_entry_out plus = look_up(listing->request, name);
+        struct fuse_entry_out plus = is_looked_up ? look_up(listing->request, name) : (struct fuse_entry_out){0};
         reply_put(listing->request, at, &plus, sizeof(plus));
     }
     reply_put(listing->request, at + plus_bytes, &entry, FUSE_NAME_OFFSET);

@@ -13,8 +13,11 @@
  * entries in it: its attributes are those below, and so is what is written into it. Nodes that only the backend below
  * knows go to it with their own numbers, at the price of one comparison.
  *
- * Invariants: (1) a virtual name always wins over one below, and a hidden one is not there by its path. (2) nothing
- * virtual is ever changed. (3) the backend below sees only numbers that it gave out and that were not forgotten.
+ * A one-shot file is found once. Its node is there as long as the guest knows it, so who has found it can open and read
+ * it; its name then stands for what is below. A listing names it and does not use it up.
+ *
+ * Invariants: (1) a virtual name that is there wins over one below, and a hidden one is not there by its path. (2)
+ * nothing virtual is ever changed. (3) the backend below sees only numbers that it gave out and that were not forgotten.
  *
  * Trust: names and numbers come from a hostile guest by way of the server. A hidden name is hidden as a path: what has
  * another name below (a hard link, a bind mount) is there under that.
@@ -28,7 +31,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* What is virtual does not change, and only one-shot files go away. */
+/* What is virtual does not change; only one-shot files go away, whose names are not believed (fs_entry_set_once). */
 enum { valid_s = 3600 };
 
 /* ---- looking ---- */
@@ -47,12 +50,13 @@ static int look_below(struct overlay *overlay, const struct vial_fs_caller *call
 
 static struct vial_fs_entry virtual_entry(const struct overlay *overlay, const struct overlay_node *node)
 {
-    uint64_t valid_ns = node->is_one_shot ? 0 : valid_s * CLOCK_NS_PER_S;
     struct vial_fs_entry entry = {
         .node = node->id,
-        .entry_valid_ns = valid_ns,
-        .attributes_valid_ns = valid_ns,
+        .entry_valid_ns = valid_s * CLOCK_NS_PER_S,
+        .attributes_valid_ns = valid_s * CLOCK_NS_PER_S,
     };
+    if (node->is_one_shot)
+        fs_entry_set_once(&entry);
     overlay_fill_attributes(overlay, node, &entry.attributes);
     return entry;
 }
@@ -98,11 +102,16 @@ static int overlay_lookup(void *user, const struct vial_fs_caller *caller, uint6
     if (place.node != NULL && !overlay_is_folder(place.node))
         return -ENOTDIR;
     if (place.node != NULL)
-        child = overlay_child(place.node, name);
+        child = overlay_child(overlay, place.node, name);
+    if (child != NULL && !overlay_is_visible(overlay, child))
+        return -ENOENT;
+    if (child != NULL && !overlay_take(overlay, child)) {
+        if (child->is_lid)
+            return -ENOENT;
+        child = NULL;
+    }
     if (child == NULL)
         return place.has_below ? look_below(overlay, caller, place.below, name, ret_entry) : -ENOENT;
-    if (!overlay_is_visible(overlay, child))
-        return -ENOENT;
     if (child->kind == FS_VIRTUAL_FOLDER)
         return look_up_folder(overlay, caller, &place, child, ret_entry);
     *ret_entry = virtual_entry(overlay, child);

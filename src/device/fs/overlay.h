@@ -20,6 +20,7 @@ struct overlay_node {
     enum fs_virtual_kind kind;
     bool is_implied; /* only on the way to others, so far */
     bool is_one_shot;
+    bool is_lid;                                         /* what is below does not show when this is gone */
     char *name;                                          /* owned; NULL: the root */
     struct overlay_node *parent, *first_child, *sibling; /* borrowed: the overlay owns all nodes */
     uint64_t id;
@@ -66,9 +67,13 @@ int overlay_add_root(struct overlay *overlay);
 int overlay_add_entry(struct overlay *overlay, const struct fs_virtual *entry);
 void overlay_free_tree(struct overlay *overlay);
 
-struct overlay_node *overlay_child(const struct overlay_node *folder, const char *name);
+/* The entry of that name, hidden ones among them. NULL: what is below shows. */
+struct overlay_node *overlay_child(struct overlay *overlay, const struct overlay_node *folder, const char *name);
 bool overlay_is_folder(const struct overlay_node *node);
 bool overlay_is_visible(struct overlay *overlay, const struct overlay_node *node);
+
+/* Of a visible entry: false when it is a one-shot file that somebody else has looked up meanwhile. */
+bool overlay_take(struct overlay *overlay, struct overlay_node *node);
 void overlay_fill_attributes(const struct overlay *overlay, const struct overlay_node *node,
                              struct vial_fs_attributes *ret_attributes);
 

@@ -2,7 +2,7 @@
 /* Virtual files and folders over another backend: the contents of files.
  *
  * A virtual file's bytes lie in memory and never change. Its handle is its own number: all that is to be known of an
- * open one is how often it is open. A one-shot file is gone once it was opened and is closed by everybody.
+ * open one is how often it is open. A one-shot file is opened by who has looked it up, its name being gone by then.
  *
  * For the guest to map it (DAX), the bytes are copied into a memory file, once, which is sealed: nobody changes it or
  * its length. What is handed out is open for reading only, which also lets older kernels map a sealed file as shared.
@@ -60,12 +60,10 @@ int overlay_open(void *user, const struct vial_fs_caller *caller, uint64_t node,
         if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0)
             return -EROFS;
         pthread_mutex_lock(&overlay->lock);
-        bool is_gone = file->is_gone;
-        file->opens += !is_gone;
+        file->opens++;
         pthread_mutex_unlock(&overlay->lock);
-        if (!is_gone)
-            *ret_handle = file->id;
-        return is_gone ? -ENOENT : 0;
+        *ret_handle = file->id;
+        return 0;
     }
     uint64_t handle = 0;
     result = BELOW(overlay, open, caller, node, flags, &handle);
@@ -90,7 +88,6 @@ int overlay_close(void *user, uint64_t node, uint64_t handle)
     pthread_mutex_lock(&overlay->lock);
     bool is_open = file->opens > 0; /* another thread may have been faster */
     file->opens -= is_open;
-    file->is_gone = file->is_gone || (file->is_one_shot && is_open && file->opens == 0);
     pthread_mutex_unlock(&overlay->lock);
     return is_open ? 0 : -EBADF;
 }

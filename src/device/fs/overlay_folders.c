@@ -7,7 +7,7 @@
  *
  *     0 ──> entries of ours: own_base + 1, + 2, … + all of them ──> below, from its own 0
  *
- * Invariants: (1) a name is listed once. (2) an offset continues where the entry that it came with ended.
+ * Invariants: (1) a name is listed once, unless a one-shot file goes meanwhile. (2) an offset continues where the entry that it came with ended.
  *
  * Trust: offsets and numbers come from a hostile guest; an offset below that is in our range ends the listing.
  */
@@ -154,6 +154,7 @@ int overlay_sync_folder(void *user, uint64_t node, uint64_t handle, bool data_on
 /* ---- reading ---- */
 
 struct listing {
+    struct overlay *overlay;
     const struct overlay_node *folder;
     vial_fs_entry_sink add;
     void *sink;
@@ -166,7 +167,8 @@ static bool add_from_below(void *user, const char *name, uint64_t inode, uint32_
     listing->is_broken = next_offset >= own_base && next_offset <= own_end;
     if (listing->is_broken)
         return false;
-    return overlay_child(listing->folder, name) != NULL || listing->add(listing->sink, name, inode, type, next_offset);
+    return overlay_child(listing->overlay, listing->folder, name) != NULL ||
+           listing->add(listing->sink, name, inode, type, next_offset);
 }
 
 static uint64_t inode_of(const struct overlay *overlay, const struct overlay_node *node)
@@ -188,7 +190,7 @@ static void list_own(struct overlay *overlay, struct listing *listing, uint64_t 
     uint64_t at = dots;
     for (const struct overlay_node *child = folder->first_child; child != NULL && !listing->is_full;
          child = child->sibling, at++) {
-        uint32_t type = overlay_is_folder(child) ? DT_DIR : DT_REG;
+        uint32_t type = overlay_is_folder(child) ? DT_DIR : DT_REG | (child->is_one_shot ? FS_LISTED_ONLY : 0);
         if (at >= position && overlay_is_visible(overlay, child))
             listing->is_full = !listing->add(listing->sink, child->name, inode_of(overlay, child), type,
                                              own_base + at + 1);
@@ -208,7 +210,7 @@ int overlay_read_folder(void *user, uint64_t node, uint64_t handle, uint64_t off
     result = enter_handle(overlay, &place, handle, &below);
     if (result < 0)
         return result;
-    struct listing listing = {.folder = place.node, .add = add, .sink = sink};
+    struct listing listing = {.overlay = overlay, .folder = place.node, .add = add, .sink = sink};
     bool is_own = offset == 0 || (offset >= own_base && offset <= own_end);
     if (is_own) {
         list_own(overlay, &listing, offset == 0 ? 0 : offset - own_base, !place.has_below);

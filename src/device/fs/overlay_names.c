@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Virtual files and folders over another backend: names that are made, moved and removed.
  *
- * To a program in the guest a virtual file or folder is a mount point: it cannot be removed or renamed (EBUSY), nothing
- * can be put in its place, and a folder that exists only here cannot be written to (EROFS). A name that is hidden is
- * not there, and cannot be made either (EPERM). Anything else goes to the backend below.
+ * To a program in the guest a virtual folder over one below is a mount point: it cannot be removed or renamed, and
+ * nothing can be put in its place (EBUSY). A file, and a folder that shows nothing of what is below, are as on a
+ * read-only file system (EROFS), and so is what would be made in a folder that exists only here. A name that is hidden
+ * is not there, and cannot be made either (EPERM). Anything else goes to the backend below.
  *
  * Invariants: (1) no name that the tree knows reaches the backend below. (2) no number of the backend below is ours.
  *
@@ -13,6 +14,12 @@
 
 #include <errno.h>
 
+/* Why the name of a visible entry cannot be taken away. */
+static int refusal(const struct overlay_node *child)
+{
+    return child->kind == FS_VIRTUAL_FOLDER ? -EBUSY : -EROFS;
+}
+
 /* Enters a folder to make `name` in it. */
 static int enter_to_make(struct overlay *overlay, uint64_t parent, const char *name, struct overlay_place *ret_place)
 {
@@ -21,7 +28,7 @@ static int enter_to_make(struct overlay *overlay, uint64_t parent, const char *n
         return result;
     if (!overlay_is_folder(ret_place->node))
         return -ENOTDIR;
-    const struct overlay_node *child = overlay_child(ret_place->node, name);
+    const struct overlay_node *child = overlay_child(overlay, ret_place->node, name);
     if (child != NULL)
         return overlay_is_visible(overlay, child) ? -EEXIST : -EPERM;
     return ret_place->has_below ? 0 : -EROFS;
@@ -35,9 +42,9 @@ static int enter_to_take(struct overlay *overlay, uint64_t parent, const char *n
         return result;
     if (!overlay_is_folder(ret_place->node))
         return -ENOTDIR;
-    const struct overlay_node *child = overlay_child(ret_place->node, name);
+    const struct overlay_node *child = overlay_child(overlay, ret_place->node, name);
     if (child != NULL)
-        return overlay_is_visible(overlay, child) ? -EBUSY : -ENOENT;
+        return overlay_is_visible(overlay, child) ? refusal(child) : -ENOENT;
     return ret_place->has_below ? 0 : -ENOENT;
 }
 
@@ -119,7 +126,7 @@ int overlay_hard_link(void *user, const struct vial_fs_caller *caller, uint64_t 
     auto_place struct overlay_place subject = OVERLAY_NOWHERE, place = OVERLAY_NOWHERE;
     int result = overlay_enter(overlay, node, &subject);
     if (result == 0 && subject.node != NULL)
-        return -EPERM;
+        return overlay_is_folder(subject.node) ? -EPERM : -EROFS;
     if (result == 0)
         result = enter_to_make(overlay, new_parent, new_name, &place);
     if (result == 0)
@@ -151,7 +158,10 @@ int overlay_rename(void *user, const struct vial_fs_caller *caller, uint64_t par
     int result = enter_to_take(overlay, parent, name, &from);
     if (result == 0)
         result = enter_to_make(overlay, new_parent, new_name, &to);
+    const struct overlay_node *there = result == -EEXIST ? overlay_child(overlay, to.node, new_name) : NULL;
+    if (there != NULL)
+        return refusal(there);
     if (result < 0)
-        return result == -EEXIST ? -EBUSY : result;
+        return result;
     return BELOW(overlay, rename, caller, from.below, name, to.below, new_name, flags);
 }

@@ -5,6 +5,8 @@
  * implied: it is there in any case, and where the backend below has a folder of that name it shows that one's contents.
  * What hides a folder hides everything in it but what lies below by name: a project folder can be mounted in a home
  * folder that is hidden. Where two entries name the same folder, as a mount point in /tmp's place does, both are heard.
+ * Where a file stands already, an entry that empties or hides the place, or one in it, only says that what is below
+ * stays hidden when that file goes.
  *
  * Invariants: (1) no two children of a folder have the same name. (2) only folders have children. (3) numbers are
  * OVERLAY_BIT and the index in the list of nodes, but for the root, which has the number of all roots.
@@ -37,19 +39,36 @@ static struct overlay_node *find_child(const struct overlay_node *folder, const 
     return child;
 }
 
-struct overlay_node *overlay_child(const struct overlay_node *folder, const char *name)
+static bool is_gone(struct overlay *overlay, const struct overlay_node *node)
 {
-    return find_child(folder, name, strlen(name));
-}
-
-bool overlay_is_visible(struct overlay *overlay, const struct overlay_node *node)
-{
-    if (node->kind == FS_VIRTUAL_HIDDEN)
+    if (!node->is_one_shot)
         return false;
     pthread_mutex_lock(&overlay->lock);
     bool is_gone = node->is_gone;
     pthread_mutex_unlock(&overlay->lock);
-    return !is_gone;
+    return is_gone;
+}
+
+struct overlay_node *overlay_child(struct overlay *overlay, const struct overlay_node *folder, const char *name)
+{
+    struct overlay_node *child = find_child(folder, name, strlen(name));
+    return child != NULL && !child->is_lid && is_gone(overlay, child) ? NULL : child;
+}
+
+bool overlay_is_visible(struct overlay *overlay, const struct overlay_node *node)
+{
+    return node->kind != FS_VIRTUAL_HIDDEN && !is_gone(overlay, node);
+}
+
+bool overlay_take(struct overlay *overlay, struct overlay_node *node)
+{
+    if (!node->is_one_shot)
+        return true;
+    pthread_mutex_lock(&overlay->lock);
+    bool is_first = !node->is_gone;
+    node->is_gone = true;
+    pthread_mutex_unlock(&overlay->lock);
+    return is_first;
 }
 
 void overlay_fill_attributes(const struct overlay *overlay, const struct overlay_node *node,
@@ -173,12 +192,21 @@ static enum fs_virtual_kind join_kinds(enum fs_virtual_kind one, enum fs_virtual
     return is_needed ? FS_VIRTUAL_EMPTY : less;
 }
 
+static bool hides(const struct fs_virtual *entry)
+{
+    return entry->kind == FS_VIRTUAL_EMPTY || entry->kind == FS_VIRTUAL_HIDDEN;
+}
+
 static int become(struct overlay_node *node, const struct fs_virtual *entry)
 {
     if (!node->is_implied && node->kind != FS_VIRTUAL_FILE && entry->kind != FS_VIRTUAL_FILE) {
         enum fs_virtual_kind kind = join_kinds(node->kind, entry->kind);
         node->kind = kind == FS_VIRTUAL_HIDDEN && node->first_child != NULL ? FS_VIRTUAL_EMPTY : kind;
         return 0; /* the permissions are the first one's */
+    }
+    if (hides(entry) && node->kind == FS_VIRTUAL_FILE) {
+        node->is_lid = true;
+        return 0;
     }
     if (!node->is_implied || (entry->kind == FS_VIRTUAL_FILE && node->first_child != NULL))
         return -EEXIST;
@@ -201,6 +229,8 @@ int overlay_add_entry(struct overlay *overlay, const struct fs_virtual *entry)
         size_t length = strcspn(name, "/");
         if (!is_component(name, length))
             return -EINVAL;
+        if (node->kind == FS_VIRTUAL_FILE && hides(entry))
+            return become(node, entry);
         int result = need_child(overlay, node, name, length, &node);
         if (result < 0)
             return result;

@@ -132,8 +132,9 @@ int entry_tell(struct fs_server *server, const struct vial_fs_entry *entry, bool
     if (result < 0)
         return result;
     note_least(&server->attributes_valid_ns, entry->attributes_valid_ns);
-    note_least(&server->names_valid_ns, entry->entry_valid_ns);
-    uint64_t entry_ns = valid_ns(server, entry->entry_valid_ns);
+    if (!fs_entry_is_once(entry)) /* which says nothing of other names */
+        note_least(&server->names_valid_ns, entry->entry_valid_ns);
+    uint64_t entry_ns = fs_entry_is_once(entry) ? 0 : valid_ns(server, entry->entry_valid_ns);
     uint64_t attributes_ns = valid_ns(server, entry->attributes_valid_ns);
     *ret_out = (struct fuse_entry_out){
         .nodeid = entry->node,
