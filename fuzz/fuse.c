@@ -6,7 +6,8 @@
  *
  *     flags │ room for the reply / 64 │ length of the message │ opcode, node and arguments …
  *
- * Flags: 1 no INIT before, 2 read-only, 4 and without opens (all handles of files are 0 then).
+ * Flags: 1 no INIT before, 2 read-only, 4 and without opens (all handles of files are 0 then), 8 with virtual entries
+ * over the files, whose numbers are those from 0xf0 on.
  */
 #include "ring.h"
 
@@ -30,7 +31,25 @@ static void put(uint64_t address, const void *bytes, size_t length)
     FUZZ_CHECK(memory_write(memory, address, bytes, length) == 0);
 }
 
-static void begin(bool read_only, bool without_opens)
+static const struct fs_virtual entries_of_ours[] = {
+    {.kind = FS_VIRTUAL_EMPTY, .path = "/bin", .mode = 0755},
+    {.kind = FS_VIRTUAL_FILE, .path = "/bin/tool", .bytes = "tool", .length = 4, .mode = 0755},
+    {.kind = FS_VIRTUAL_FILE, .path = "/file", .bytes = "once", .length = 4, .mode = 0600, .one_shot = true},
+    {.kind = FS_VIRTUAL_FILE, .path = "/link", .bytes = "lid", .length = 3, .mode = 0600, .one_shot = true},
+    {.kind = FS_VIRTUAL_HIDDEN, .path = "/link"},
+    {.kind = FS_VIRTUAL_FOLDER, .path = "/folder", .mode = 0755},
+};
+
+/* Puts them over the files. */
+static void put_entries(struct fs_backend *backend)
+{
+    struct fs_backend whole;
+    FUZZ_CHECK(overlay_new(backend, entries_of_ours, sizeof(entries_of_ours) / sizeof(entries_of_ours[0]), &whole) ==
+               0);
+    *backend = whole;
+}
+
+static void begin(bool read_only, bool without_opens, bool has_entries)
 {
     static void *window;
     struct fs_options options = {.tag = "fuzz", .read_only = read_only, .queue_count = 1, .worker_count = 1};
@@ -42,6 +61,8 @@ static void begin(bool read_only, bool without_opens)
     }
     fake_files_init(&files);
     options.backend = fake_files_backend(&files);
+    if (has_entries)
+        put_entries(&options.backend);
     options.window = window;
     options.window_bytes = window_bytes;
     FUZZ_CHECK(fs_new(&options, &device) == 0);
@@ -113,7 +134,7 @@ static size_t send_next(const uint8_t *data, size_t size)
     struct fuse_in_header header = {
         .len = (uint32_t)sizeof(header) + length + (data[2] >= 0xf0 ? data[3] : 0),
         .opcode = data[4] & 63,
-        .nodeid = data[5],
+        .nodeid = data[5] < 0xf0 ? data[5] : UINT64_C(1) << 63 | (data[5] & 0xf),
         .unique = 1,
     };
     memcpy(message, &header, sizeof(header));
@@ -132,7 +153,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 8)
         return 0;
-    begin((data[0] & 2) != 0, (data[0] & 6) == 6);
+    begin((data[0] & 2) != 0, (data[0] & 6) == 6, (data[0] & 8) != 0);
     if ((data[0] & 1) == 0)
         agree();
     size_t used = 1;
