@@ -160,7 +160,7 @@ enum vial_fs_xattrs {
 struct vial_fs_options {
     size_t size;
     const char *tag;  /* NULL: /dev/root for the root, else fs<N>, N counting the file systems before it */
-    const char *path; /* a folder of the host; NULL with ops */
+    const char *path; /* a folder of the host; NULL with ops, and with `empty` */
     const struct vial_fs_ops *ops;
     void *ops_user;
     uint64_t dax_window_mib; /* 0: no DAX; KVM only */
@@ -172,16 +172,22 @@ struct vial_fs_options {
     bool only_public;    /* what not every user of the host may read is not there */
     bool one_device;     /* other file systems of the host, mounted below the folder, are not there */
     bool throw_away;     /* of the root: the guest writes to a layer of its own, gone with the machine */
-    uint8_t reserved[9]; /* 0 */
+    bool empty;          /* nothing is in it but entries (vial_vm_config_add_fs_entry); read-only */
+    bool without_init;   /* of the root: the project's init is not put into it */
+    uint8_t reserved[7]; /* 0 */
 };
 // clang-format off
 #define VIAL_FS_OPTIONS_INIT \
     {sizeof(struct vial_fs_options), NULL, NULL, NULL, NULL, 0, false, VIAL_FS_CACHE_AUTO, VIAL_FS_XATTRS_USER, false, \
-     0, 0, false, false, false, {0}}
+     0, 0, false, false, false, false, false, {0}}
 // clang-format on
 
 /* The root is set once, in one of five ways. A folder: without has_owner its files have the host's owners if this
- * process may make files in the name of others, else they are root's. */
+ * process may make files in the name of others, else they are root's.
+ *
+ * With without_init the first process is whatever the root, or an entry, has at kernel.init ("/init.krun" by default).
+ * The machine does not speak with it, so what the project's init does is not to be had: exec, an agent, mounts, a
+ * throw-away layer, networks with settings. */
 VIAL_API int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_options *options,
                                      struct vial_error *err);
 
@@ -238,6 +244,39 @@ VIAL_API int vial_vm_config_set_root_host(struct vial_vm_config *config, const s
 /* A file system that the guest's own init may mount by its tag. */
 VIAL_API int vial_vm_config_add_fs(struct vial_vm_config *config, const struct vial_fs_options *options,
                                    struct vial_error *err);
+
+/* A file or a folder that exists for the guest only, in a file system that was set or added before: the root (that of a
+ * disk or of layers has one, too, from which the init mounts it), one of vial_vm_config_add_fs, or a mapped folder.
+ *
+ * It hides what the host's folder has under that name. It belongs to root and cannot be changed: to write to it, to
+ * remove or rename it, or to make something in such a folder is EROFS. A folder is empty but for other entries. What
+ * the path stands in must be a folder that was added as an entry before, or the file system's top: -ENOENT where it is
+ * not there, -ENOTDIR where it is a file; -EEXIST when the path is an entry already. Mount points of the machine, /dev,
+ * /proc and /sys may be folders of these, and not files; an entry "/init.krun" of the root takes the place of the
+ * project's init, and is to speak with the machine as that does, unless the root is without_init.
+ *
+ * A one-shot file is found by one look-up of its name; whoever has found it can open, read and execute it. After that,
+ * the name stands for what the host's folder has there. Listings name it and do not use it up, stat(2) does.
+ *
+ * At most 1024 of them in a machine, with 256 MiB in all. */
+struct vial_fs_entry_options {
+    size_t size;
+    const char *tag;      /* of the file system; NULL: the root's */
+    const char *path;     /* absolute, without "//", "." and "..": "/etc/config.json" */
+    const void *data;     /* the file's bytes, which are copied */
+    size_t length;        /* of data */
+    uint32_t mode;        /* permissions */
+    bool is_folder;       /* it has no data */
+    bool one_shot;        /* of a file */
+    uint8_t reserved[10]; /* 0 */
+};
+// clang-format off
+#define VIAL_FS_ENTRY_OPTIONS_INIT \
+    {sizeof(struct vial_fs_entry_options), NULL, NULL, NULL, 0, 0755, false, false, {0}}
+// clang-format on
+
+VIAL_API int vial_vm_config_add_fs_entry(struct vial_vm_config *config, const struct vial_fs_entry_options *options,
+                                         struct vial_error *err);
 
 /* A folder of the host at a path of the guest. Mount points that are missing exist for the guest only; the host's
  * folders are never touched for their sake. */

@@ -317,6 +317,11 @@
 /* One copy between two files, which no signal ends early: a tenth of a second on a disk. */
 #define LIMIT_FS_COPY_BYTES (128u << 20)
 
+/* Entries that a program puts into a machine's file systems, and their bytes: an init, its configuration, and some
+ * static programs. A folder's entries are searched one after another. */
+#define LIMIT_FS_ENTRIES 1024
+#define LIMIT_FS_ENTRY_BYTES (256u << 20)
+
 /* Virtual files and folders over a shared folder, with those on the way to them. A machine's mounts are some ten. */
 #define LIMIT_FS_VIRTUAL 4096
 

@@ -49,7 +49,11 @@ static void describe_root(const struct vial_vm_config *config, char *text, size_
         snprintf(text, size, "%s", config->kernel.initramfs != NULL ? config->kernel.initramfs : "none");
         break;
     case ROOT_FOLDER:
-        snprintf(text, size, "%s%s", config->root.path != NULL ? config->root.path : "a custom backend", layer);
+        snprintf(text, size, "%s%s",
+                 config->root.path != NULL ? config->root.path
+                 : config->root.is_empty   ? "empty"
+                                           : "a custom backend",
+                 layer);
         break;
     case ROOT_DISK:
         snprintf(text, size, "disk %s", config->root_disk.disk);

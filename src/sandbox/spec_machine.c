@@ -52,6 +52,8 @@ static int check_own(const struct vial_vm_config *config, struct vial_error *err
         has_backend |= config->vsock_ports[i].has_ops;
     if (has_backend)
         return refuse_own("machine", "a backend", err);
+    if (config->fs_entry_count > 0)
+        return refuse_own("machine.fs_entries", "an entry of a file system", err);
     if (has_net_fd)
         return refuse_own("machine.net", "a descriptor", err);
     if (config->serial_count > 0 || config->console_port_count > 0)

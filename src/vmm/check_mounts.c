@@ -265,10 +265,95 @@ static int check_tmpfs(const struct tmpfs_config *tmpfs, size_t index, struct vi
     return 0;
 }
 
+/* ---- entries ---- */
+
+static int refuse_entry(const struct vial_vm_config *config, const struct fs_entry_config *entry, const char *why,
+                        struct vial_error *err)
+{
+    size_t index = (size_t)(entry - config->fs_entries);
+    return refuse(err, VIAL_ERROR_CONFLICT, place_of("fs_entries[%zu].path", index).text, entry->path,
+                  "give it another path, or make it a folder", "it is a file, and %s", why);
+}
+
+/* What is mounted into a folder of the root finds one there, unless the guest makes it elsewhere. */
+static int check_entry_targets(const struct vial_vm_config *config, struct vial_error *err)
+{
+    bool is_left = config->root_kind == ROOT_DISK || config->root_kind == ROOT_LAYERS;
+    struct place place;
+    for (size_t i = 0; i < target_count(config) && !is_left; i++) {
+        auto_free char *normal = NULL;
+        int result = check_guest_path(target_at(config, i, &place), place.text, &normal, err);
+        if (result < 0)
+            return result;
+        const struct fs_entry_config *entry = config_find_file_over(config, config->root.tag, normal);
+        if (entry != NULL)
+            return refuse_entry(config, entry, place_of("%s is mounted there", place.text).text, err);
+    }
+    return 0;
+}
+
+static int check_entry_init(const struct vial_vm_config *config, struct vial_error *err)
+{
+    const char *init = config_init(config);
+    const struct fs_entry_config *entry = init != NULL ? config_find_entry(config, config->root.tag, init) : NULL;
+    if (entry == NULL || config->kernel.initramfs != NULL || (!entry->is_folder && (entry->mode & 0111) != 0))
+        return 0;
+    struct place field = place_of("fs_entries[%zu].%s", (size_t)(entry - config->fs_entries),
+                                  entry->is_folder ? "is_folder" : "mode");
+    return refuse(err, VIAL_ERROR_CONFLICT, field.text, entry->path, "make it a file with the mode 0755",
+                  "it is the first process, and cannot be executed");
+}
+
+static int check_entries(const struct vial_vm_config *config, struct vial_error *err)
+{
+    static const char *const needed[] = {"/dev", "/proc", "/sys"};
+    bool has_root = config->root_kind != ROOT_NONE, is_mounted = has_root;
+    if (config->kernel.initramfs != NULL)
+        is_mounted = has_root && config->root_kind != ROOT_DISK && config->root_kind != ROOT_LAYERS;
+    for (size_t i = 0; i < config->fs_entry_count && has_root && !is_mounted; i++)
+        if (strcmp(config->fs_entries[i].tag, config->root.tag) == 0)
+            return refuse(err, VIAL_ERROR_CONFLICT, place_of("fs_entries[%zu].tag", i).text, config->root.tag,
+                          "leave the initramfs out, or put the entry elsewhere",
+                          "a root of disks has no file system of its own with an initramfs");
+    for (size_t i = 0; i < array_length(needed) && has_root; i++) {
+        const struct fs_entry_config *entry = config_find_file_over(config, config->root.tag, needed[i]);
+        if (entry != NULL)
+            return refuse_entry(config, entry, "the guest's kernel needs a folder there", err);
+    }
+    int result = has_root ? check_entry_targets(config, err) : 0;
+    return result == 0 && has_root ? check_entry_init(config, err) : result;
+}
+
+/* ---- the init ---- */
+
+/* Nobody is in the guest who would do it. */
+static int check_without_init(const struct vial_vm_config *config, struct vial_error *err)
+{
+    const struct {
+        bool is_asked;
+        const char *what;
+    } asked[] = {
+        {config->exec_path != NULL, "running a program (exec)"},
+        {config->agent_fd >= 0, "an agent"},
+        {config->root.throw_away, "a throw-away layer"},
+        {config->kernel.initramfs != NULL, "a root beside an initramfs"},
+        {config_has_mounts(config), "mounting folders, disks and memory"},
+        {config_has_init_networks(config), "setting networks up"},
+    };
+    for (size_t i = 0; i < array_length(asked); i++)
+        if (asked[i].is_asked)
+            return refuse(err, VIAL_ERROR_CONFLICT, "root.without_init", "true",
+                          "leave without_init out, or let the root's own init do it",
+                          "%s needs the project's init, which the root is to be without", asked[i].what);
+    return 0;
+}
+
 /* What mounts things and sets up interfaces is the project's init, and nobody else speaks with us. */
 static int check_init(const struct vial_vm_config *config, struct vial_error *err)
 {
     const char *init = config->kernel.init;
+    if (config->root.without_init)
+        return check_without_init(config, err);
     if (init == NULL || strcmp(init, CONFIG_DEFAULT_INIT) == 0)
         return 0;
     if (config_has_mounts(config))
@@ -296,5 +381,7 @@ int check_mounts(const struct vial_vm_config *config, struct vial_error *err)
         result = check_all_targets(config, err);
     if (result == 0)
         result = check_disks_once(config, err);
+    if (result == 0)
+        result = check_entries(config, err);
     return result == 0 ? check_init(config, err) : result;
 }

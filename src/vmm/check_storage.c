@@ -48,6 +48,11 @@ static int check_fs(const struct fs_config *fs, const char *name, struct vial_er
     result = check_policies(fs, name, err);
     if (result < 0)
         return result;
+    if (fs->is_empty && (fs->is_custom || fs->path != NULL))
+        return refuse(err, VIAL_ERROR_CONFLICT, place_of("%s.empty", name).text, "true", "leave out what it is not",
+                      "an empty file system has neither a path nor a backend");
+    if (fs->is_empty)
+        return 0;
     if (!fs->is_custom)
         return check_folder(fs->path, place_of("%s.path", name).text, err);
     if (fs->path != NULL)
@@ -95,6 +100,9 @@ static int check_tags(const struct vial_vm_config *config, struct vial_error *er
 
 static int check_mount_only(const struct fs_config *fs, const char *name, struct vial_error *err)
 {
+    if (fs->without_init)
+        return refuse(err, VIAL_ERROR_UNSUPPORTED, place_of("%s.without_init", name).text, "true", "leave it out",
+                      "only a root has an init");
     if (!fs->throw_away)
         return 0;
     return refuse(err, VIAL_ERROR_UNSUPPORTED, place_of("%s.throw_away", name).text, "true",

@@ -55,13 +55,21 @@ enum root_kind {
 };
 
 struct fs_config {
-    char *tag, *path; /* owned; path is NULL with a custom backend, and of a root that is no folder */
+    char *tag, *path; /* owned; path is NULL with a custom backend, of an empty one, and of a root that is no folder */
     uint64_t dax_window_mib;
-    bool read_only, is_custom, has_owner, only_public, one_device, throw_away;
+    bool read_only, is_custom, has_owner, only_public, one_device, throw_away, is_empty, without_init;
     uint8_t cache, xattrs; /* enum vial_fs_cache and vial_fs_xattrs, or what a caller has put there */
     uint32_t owner_uid, owner_gid;
     struct vial_fs_ops ops;
     void *ops_user; /* borrowed until ops.release */
+};
+
+struct fs_entry_config {
+    char *tag, *path; /* owned; the path is normalized */
+    void *data;       /* owned, or NULL */
+    size_t length;
+    uint32_t mode;
+    bool is_folder, one_shot;
 };
 
 struct mapped_dir_config {
@@ -172,6 +180,9 @@ struct vial_vm_config {
     struct string_list root_hidden; /* ROOT_HOST: paths */
     struct fs_config *fs;           /* owned, as are the other arrays */
     size_t fs_count, fs_capacity;
+    struct fs_entry_config *fs_entries; /* what one stands in comes before it */
+    size_t fs_entry_count, fs_entry_capacity;
+    size_t fs_entry_bytes; /* of all of them */
     struct mapped_dir_config *mapped_dirs;
     size_t mapped_dir_count, mapped_dir_capacity;
     struct mount_config *mounts;
@@ -233,6 +244,13 @@ static inline const char *config_init(const struct vial_vm_config *config)
     return config->root_kind != ROOT_NONE && config->kernel.initramfs == NULL ? CONFIG_DEFAULT_INIT : NULL;
 }
 
+/* Whether the first process is the project's, or one in its place that speaks as it does. */
+static inline bool config_has_our_init(const struct vial_vm_config *config)
+{
+    const char *init = config_init(config);
+    return init != NULL && strcmp(init, CONFIG_DEFAULT_INIT) == 0 && !config->root.without_init;
+}
+
 /* Whether the guest's interface can have IPv6 addresses: with a smaller MTU it has none (RFC 8200, 5). */
 static inline bool net_takes_ipv6(const struct net_config *net)
 {
@@ -255,8 +273,7 @@ static inline bool net_is_configured(const struct net_config *net)
  * initramfs may be any init: a network of passt's about which nothing is said is left to that. */
 static inline bool config_has_init_networks(const struct vial_vm_config *config)
 {
-    const char *init = config_init(config);
-    bool is_ours = init != NULL && strcmp(init, CONFIG_DEFAULT_INIT) == 0;
+    bool is_ours = config_has_our_init(config);
     for (size_t i = 0; i < config->net_count; i++)
         if (is_ours ? net_is_configured(&config->net[i]) : net_has_settings(&config->net[i]))
             return true;
@@ -311,6 +328,11 @@ extern const struct config_net_feature {
 
 /* For a machine: the configuration stays as it is until the last one lets go (vial_vm_config_free). */
 struct vial_vm_config *config_share(struct vial_vm_config *config);
+
+/* The entry at that path of the file system, or NULL; and the file at it or above it. (config_entries.c) */
+const struct fs_entry_config *config_find_entry(const struct vial_vm_config *config, const char *tag, const char *path);
+const struct fs_entry_config *config_find_file_over(const struct vial_vm_config *config, const char *tag,
+                                                    const char *path);
 
 /* The disk with that id, or NULL. */
 const struct disk_config *config_find_disk(const struct vial_vm_config *config, const char *id);

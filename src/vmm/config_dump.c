@@ -3,8 +3,9 @@
  *
  * The inverse of config_json.c: every section appears, each with all of its members, in the file's own spelling, so
  * that two configurations can be compared, and the output reads back as the same configuration. The exceptions are
- * what a file cannot say: custom backends appear as a word, observers not at all, descriptors with the numbers of our
- * own duplicates, and bytes that are not UTF-8 as escapes.
+ * what a file cannot say: custom backends appear as a word, entries of file systems, where there are some, without their
+ * bytes, observers not at all, descriptors with the numbers of our own duplicates, and bytes that are not UTF-8 as
+ * escapes.
  *
  * Invariants: (1) text that is not UTF-8 is escaped, never cut off. (2) without memory nothing is returned.
  *
@@ -127,12 +128,28 @@ static void put_fs(struct dump *dump, json_t *object, const struct fs_config *fs
     put(dump, object, "only_public", json_boolean(fs->only_public));
     put(dump, object, "one_device", json_boolean(fs->one_device));
     put(dump, object, "throw_away", json_boolean(fs->throw_away));
+    put(dump, object, "empty", json_boolean(fs->is_empty));
+    put(dump, object, "without_init", json_boolean(fs->without_init));
 }
 
 static json_t *dump_fs(struct dump *dump, const struct fs_config *fs)
 {
     json_t *object = json_object();
     put_fs(dump, object, fs);
+    return object;
+}
+
+static json_t *dump_fs_entry(struct dump *dump, const struct fs_entry_config *entry)
+{
+    json_t *object = json_object();
+    char mode[16];
+    snprintf(mode, sizeof(mode), "%04o", entry->mode);
+    put(dump, object, "tag", text(entry->tag));
+    put(dump, object, "path", text(entry->path));
+    put(dump, object, "mode", text(mode));
+    put(dump, object, "is_folder", json_boolean(entry->is_folder));
+    put(dump, object, "one_shot", json_boolean(entry->one_shot));
+    put(dump, object, "length", number(entry->length));
     return object;
 }
 
@@ -409,6 +426,14 @@ static json_t *dump_exec(struct dump *dump, const struct vial_vm_config *config)
     return object;
 }
 
+static json_t *dump_fs_entries(struct dump *dump, const struct vial_vm_config *config)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < config->fs_entry_count; i++)
+        append(dump, array, dump_fs_entry(dump, &config->fs_entries[i]));
+    return array;
+}
+
 static void dump_arrays(struct dump *dump, const struct vial_vm_config *config, json_t *document)
 {
     json_t *fs = json_array(), *dirs = json_array(), *disks = json_array(), *net = json_array(), *vsock = json_array();
@@ -428,6 +453,8 @@ static void dump_arrays(struct dump *dump, const struct vial_vm_config *config, 
     for (size_t i = 0; i < config->vsock_port_count; i++)
         append(dump, vsock, dump_vsock_port(dump, &config->vsock_ports[i]));
     put(dump, document, "fs", fs);
+    if (config->fs_entry_count > 0)
+        put(dump, document, "fs_entries", dump_fs_entries(dump, config));
     put(dump, document, "mapped_dirs", dirs);
     put(dump, document, "mounts", mounts);
     put(dump, document, "tmpfs", tmpfs);

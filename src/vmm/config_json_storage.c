@@ -53,6 +53,8 @@ static int read_fs_options(const struct json_cursor *at, struct vial_fs_options 
         {MEMBER(vial_fs_options, only_public, MEMBER_BOOL)},
         {MEMBER(vial_fs_options, one_device, MEMBER_BOOL)},
         {MEMBER(vial_fs_options, throw_away, MEMBER_BOOL)},
+        {MEMBER(vial_fs_options, empty, MEMBER_BOOL)},
+        {MEMBER(vial_fs_options, without_init, MEMBER_BOOL)},
         {.key = NULL},
     };
     struct json_cursor owner;

@@ -74,6 +74,7 @@ void config_free_storage(struct vial_vm_config *config)
         free(config->tmpfs[i].guest);
     for (size_t i = 0; i < config->disk_count; i++)
         disk_release(&config->disks[i]);
+    config_free_entries(config);
     free(config->fs);
     free(config->mapped_dirs);
     free(config->mounts);
@@ -86,7 +87,7 @@ void config_free_storage(struct vial_vm_config *config)
 static void fs_take(struct fs_config *fs, const struct vial_fs_options *options)
 {
     fs->dax_window_mib = options->dax_window_mib;
-    fs->read_only = options->read_only;
+    fs->read_only = options->read_only || options->empty;
     fs->cache = options->cache;
     fs->xattrs = options->xattrs;
     fs->has_owner = options->has_owner;
@@ -95,6 +96,8 @@ static void fs_take(struct fs_config *fs, const struct vial_fs_options *options)
     fs->only_public = options->only_public;
     fs->one_device = options->one_device;
     fs->throw_away = options->throw_away;
+    fs->is_empty = options->empty;
+    fs->without_init = options->without_init;
     fs->ops_user = options->ops_user;
 }
 

@@ -58,8 +58,9 @@ int string_list_copy(struct string_list *list, const char *const *strings, const
                      struct vial_error *err);
 void string_list_free(struct string_list *list);
 
-/* Everything of config_storage.c, and of config_net.c. */
+/* Everything of config_storage.c, config_entries.c and config_net.c. */
 void config_free_storage(struct vial_vm_config *config);
+void config_free_entries(struct vial_vm_config *config);
 void config_free_networks(struct vial_vm_config *config);
 
 #endif

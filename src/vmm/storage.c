@@ -8,6 +8,10 @@
  * mount points of everything that is mounted below it. These exist in the guest's view only. Under a layer of the
  * guest's own, the init makes them there instead.
  *
+ * A program may have put files and folders of its own into any file system (config_entries.c). These come first, and
+ * what we have for the same place gives way: validate has settled that nothing is missing then. What hides names of the
+ * host's is kept even under a file of theirs, as that may go (one_shot).
+ *
  * The host's own root is what its programs need and not more: the top folders of `exposed`, of which `hidden` is taken
  * away again, and of the rest only what every user of the host may read. Other names at the top are looked up when the
  * machine is made, and hidden.
@@ -39,7 +43,8 @@
 /* ---- what a root has beyond its folder ---- */
 
 struct additions {
-    struct fs_virtual *entries; /* owned */
+    const struct vial_vm_config *config; /* borrowed, as are the texts and bytes of most entries */
+    struct fs_virtual *entries;          /* owned */
     size_t count, capacity;
     struct string_list texts; /* owned: paths of entries */
 };
@@ -52,6 +57,17 @@ static void additions_free(struct additions *additions)
     free(additions->entries);
 }
 
+/* Whether an entry of the program's stands where this one of ours would be. */
+static bool gives_way(const struct vial_vm_config *config, const struct fs_virtual *ours)
+{
+    const char *tag = config->root.tag;
+    const struct fs_entry_config *entry = config_find_entry(config, tag, ours->path);
+    bool hides = ours->kind == FS_VIRTUAL_EMPTY || ours->kind == FS_VIRTUAL_HIDDEN;
+    if (entry != NULL && entry->is_folder)
+        return true;
+    return !hides && config_find_file_over(config, tag, ours->path) != NULL;
+}
+
 static int add_entry(struct additions *additions, const struct fs_virtual *entry)
 {
     enum { most_entries = 1 << 16 };
@@ -59,6 +75,33 @@ static int add_entry(struct additions *additions, const struct fs_virtual *entry
                             sizeof(additions->entries[0]), most_entries);
     if (result == 0)
         additions->entries[additions->count++] = *entry;
+    return result;
+}
+
+/* One for the root. */
+static int add_ours(struct additions *additions, const struct fs_virtual *entry)
+{
+    return gives_way(additions->config, entry) ? 0 : add_entry(additions, entry);
+}
+
+/* What the program has put into the file system. */
+static int add_given(struct additions *additions, const char *tag)
+{
+    const struct vial_vm_config *config = additions->config;
+    int result = 0;
+    for (size_t i = 0; i < config->fs_entry_count && result == 0; i++) {
+        const struct fs_entry_config *given = &config->fs_entries[i];
+        struct fs_virtual entry = {
+            .kind = given->is_folder ? FS_VIRTUAL_EMPTY : FS_VIRTUAL_FILE,
+            .path = given->path,
+            .bytes = given->data,
+            .length = given->length,
+            .mode = given->mode,
+            .one_shot = given->one_shot,
+        };
+        if (strcmp(given->tag, tag) == 0)
+            result = add_entry(additions, &entry);
+    }
     return result;
 }
 
@@ -72,7 +115,7 @@ static uint32_t mode_of(const char *path)
 static int add_place(struct additions *additions, enum fs_virtual_kind kind, const char *path)
 {
     struct fs_virtual entry = {.kind = kind, .path = path, .mode = mode_of(path)};
-    return add_entry(additions, &entry);
+    return add_ours(additions, &entry);
 }
 
 static int add_owned_place(struct additions *additions, enum fs_virtual_kind kind, char *path)
@@ -105,7 +148,7 @@ static int add_init(struct additions *additions)
         .length = guest_init_length,
         .mode = 0755,
     };
-    return add_entry(additions, &entry);
+    return add_ours(additions, &entry);
 }
 
 static int add_mount_points(struct additions *additions, const struct vial_vm_config *config)
@@ -122,10 +165,13 @@ static int add_mount_points(struct additions *additions, const struct vial_vm_co
 
 /* Whether the guest is shown an empty file to mount over, so that the folder which is the root need not change: where
  * there is none, or a link, which may lead nowhere in the guest. Only in a folder /etc: one of ours would take a link's
- * place, and could not be written to. An embedding program's files are its own. */
+ * place, and could not be written to. An embedding program's files are its own. A folder /etc of the program's hides
+ * that of the host. */
 static bool lacks(const struct vial_vm_config *config, const char *name)
 {
     struct stat status;
+    if (config_find_entry(config, config->root.tag, "/etc") != NULL)
+        return true;
     if (config->root.is_custom)
         return false;
     if (config->root.path == NULL)
@@ -153,7 +199,7 @@ static int add_network_files(struct additions *additions, const struct vial_vm_c
             .mode = 0644,
         };
         if (lacks(config, names[i]))
-            result = add_entry(additions, &entry);
+            result = add_ours(additions, &entry);
     }
     return result;
 }
@@ -198,7 +244,9 @@ static bool is_emptied(const char *name)
 static int hide_top(struct additions *additions, const char *name)
 {
     size_t size = strlen(name) + 2;
-    bool is_init = strcmp(name, &CONFIG_DEFAULT_INIT[1]) == 0; /* ours takes its place */
+    const struct vial_vm_config *config = additions->config;
+    bool is_init = strcmp(name, &CONFIG_DEFAULT_INIT[1]) == 0; /* ours takes its place, unless another has it */
+    is_init = is_init && config_find_entry(config, config->root.tag, CONFIG_DEFAULT_INIT) == NULL;
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || is_exposed(name) || is_emptied(name) || is_init)
         return 0;
     char *path = alloc_zero(size);
@@ -242,10 +290,11 @@ static int hide_host(struct additions *additions, const struct vial_vm_config *c
 static int add_to_root(struct additions *additions, const struct vial_vm_config *config)
 {
     static const char *const needed[] = {"/dev", "/proc", "/sys"}, *const scratch[] = {TOP("run"), TOP("tmp")};
-    const char *init = config_init(config);
     bool is_host = config->root_kind == ROOT_HOST, is_left = config->root_kind == ROOT_DISK;
     is_left |= config->root_kind == ROOT_LAYERS || config->root.throw_away;
-    int result = is_host ? hide_host(additions, config)
+    int result = add_given(additions, config->root.tag);
+    if (result == 0)
+        result = is_host ? hide_host(additions, config)
                          : add_all(additions, FS_VIRTUAL_FOLDER, needed, array_length(needed));
     if (result == 0 && config->root_kind == ROOT_BUILTIN)
         result = add_all(additions, FS_VIRTUAL_FOLDER, scratch, array_length(scratch));
@@ -253,19 +302,21 @@ static int add_to_root(struct additions *additions, const struct vial_vm_config 
         result = add_mount_points(additions, config);
     if (result == 0 && !is_left)
         result = add_network_files(additions, config);
-    if (result == 0 && init != NULL && strcmp(init, CONFIG_DEFAULT_INIT) == 0)
+    if (result == 0 && config_has_our_init(config))
         result = add_init(additions);
     return result;
 }
 
-static int put_additions(const struct vial_vm_config *config, struct fs_backend *backend)
+/* Puts over the files what the guest is shown beside them: of the root, ours, too. */
+static int put_additions(const struct vial_vm_config *config, const char *tag, struct fs_backend *backend)
 {
-    struct additions additions = {0};
+    struct additions additions = {.config = config};
     struct fs_backend whole;
-    int result = add_to_root(&additions, config);
-    if (result == 0)
+    bool is_root = tag == config->root.tag;
+    int result = is_root ? add_to_root(&additions, config) : add_given(&additions, tag);
+    if (result == 0 && (is_root || additions.count > 0))
         result = overlay_new(backend, additions.entries, additions.count, &whole);
-    if (result == 0)
+    if (result == 0 && (is_root || additions.count > 0))
         *backend = whole;
     additions_free(&additions);
     return result;
@@ -412,8 +463,8 @@ static int add_fs(struct vial_vm *vm, const struct fs_config *fs, const char *fi
     struct fs_backend backend = {0};
     struct fs_options options = options_of(vm, fs);
     int result = open_backend(fs, &backend);
-    if (result == 0 && fs == &vm->config->root)
-        result = put_additions(vm->config, &backend);
+    if (result == 0)
+        result = put_additions(vm->config, fs->tag, &backend);
     if (result == 0 && options.window_bytes > 0)
         result = reserve_window(options.window_bytes, &options.window);
     result = result < 0 ? fail_fs(result, fs, field, err) : connect_fs(vm, &options, &backend, field, fs, err);
