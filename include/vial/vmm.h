@@ -256,7 +256,8 @@ VIAL_API int vial_vm_config_add_fs(struct vial_vm_config *config, const struct v
  * project's init, and is to speak with the machine as that does, unless the root is without_init.
  *
  * A one-shot file is found by one look-up of its name; whoever has found it can open, read and execute it. After that,
- * the name stands for what the host's folder has there. Listings name it and do not use it up, stat(2) does.
+ * the name stands for what the host's folder has there (where it was found through a throw-away layer, it is ESTALE).
+ * Listings name it and do not use it up, stat(2) does.
  *
  * At most 1024 of them in a machine, with 256 MiB in all. */
 struct vial_fs_entry_options {

@@ -3,9 +3,9 @@
  *
  * The inverse of config_json.c: every section appears, each with all of its members, in the file's own spelling, so
  * that two configurations can be compared, and the output reads back as the same configuration. The exceptions are
- * what a file cannot say: custom backends appear as a word, entries of file systems, where there are some, without their
- * bytes, observers not at all, descriptors with the numbers of our own duplicates, and bytes that are not UTF-8 as
- * escapes.
+ * what a file cannot say: custom backends appear as a word, entries of file systems, where there are some, without
+ * their bytes, observers not at all, descriptors with the numbers of our own duplicates, and bytes that are not UTF-8
+ * as escapes.
  *
  * Invariants: (1) text that is not UTF-8 is escaped, never cut off. (2) without memory nothing is returned.
  *

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Building a configuration: files and folders that exist for the guest only.
  *
- * They are kept in one list, in the order in which they were added, which is an order in which they can be made: what an
- * entry stands in comes before it. Which file system one is for is known by its tag. storage.c puts them into it.
+ * They are kept in one list, in the order in which they were added, which is an order in which they can be made: what
+ * an entry stands in comes before it. Which file system one is for is known by its tag. storage.c puts them into it.
  *
  * Whether a path can be had is settled here, and not by validate, because the callers of this one (libkrun's API) hear
  * at once that a parent is missing.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The file server over virtual entries, as a guest's kernel meets them: found, listed, read, mapped; and one-shot files,
- * which no cache policy and no listing may bring back or use up. */
+/* The file server over virtual entries, as a guest's kernel meets them: found, listed, read, mapped; and one-shot
+ * files, which no cache policy and no listing may bring back or use up. */
 #include "test.h"
 
 #include "base/alloc.h"

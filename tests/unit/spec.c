@@ -149,6 +149,9 @@ TEST(what_is_of_this_process_is_refused)
     serial.output_fd = 2;
     REFUSED(vial_vm_config_add_serial(config, &serial, &err), -ENOTSUP, "machine.console");
     REFUSED(vial_vm_config_add_exit_observer(config, (vial_exit_observer)abort, NULL, &err), -ENOTSUP, "machine");
+    struct vial_fs_entry_options entry = VIAL_FS_ENTRY_OPTIONS_INIT;
+    entry.path = "/x";
+    REFUSED(vial_vm_config_add_fs_entry(config, &entry, &err), -ENOTSUP, "machine.fs_entries");
     struct vial_tmpfs_options tmpfs = VIAL_TMPFS_OPTIONS_INIT;
     tmpfs.guest = "/caf\xe9";
     REFUSED(vial_vm_config_add_tmpfs(config, &tmpfs, &err), -EINVAL, "machine");

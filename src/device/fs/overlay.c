@@ -17,7 +17,8 @@
  * it; its name then stands for what is below. A listing names it and does not use it up.
  *
  * Invariants: (1) a virtual name that is there wins over one below, and a hidden one is not there by its path. (2)
- * nothing virtual is ever changed. (3) the backend below sees only numbers that it gave out and that were not forgotten.
+ * nothing virtual is ever changed. (3) the backend below sees only numbers that it gave out and that were not
+ * forgotten.
  *
  * Trust: names and numbers come from a hostile guest by way of the server. A hidden name is hidden as a path: what has
  * another name below (a hard link, a bind mount) is there under that.

@@ -7,7 +7,8 @@
  *
  *     0 ──> entries of ours: own_base + 1, + 2, … + all of them ──> below, from its own 0
  *
- * Invariants: (1) a name is listed once, unless a one-shot file goes meanwhile. (2) an offset continues where the entry that it came with ended.
+ * Invariants: (1) a name is listed once, unless a one-shot file goes meanwhile. (2) an offset continues where the entry
+ * that it came with ended.
  *
  * Trust: offsets and numbers come from a hostile guest; an offset below that is in our range ends the listing.
  */
