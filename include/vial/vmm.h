@@ -570,8 +570,11 @@ VIAL_API int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_
 
 /* Path, arguments, environment and working directory travel over a channel of their own, not on the kernel command
  * line: any bytes but NUL, of any ordinary length. The program's streams are descriptors 0, 1 and 2 of this process, as
- * far as they are open; with console.implicit unset it has none. Where 0 and 1 are a terminal, it has that. The guest's
- * first process has to be the project's vial-init. */
+ * far as they are open; with console.implicit unset it has none. Where 0 and 1 are a terminal, it has that. With
+ * has_streams the streams are the three descriptors below instead, whatever console.implicit says; where the first two
+ * are a terminal, it has that one. They are duplicated, and so stay open until machine and configuration are freed.
+ *
+ * The guest's first process has to be the project's vial-init. */
 struct vial_exec_options {
     size_t size;
     const char *path;        /* of the guest, or a name looked up in PATH */
@@ -580,10 +583,14 @@ struct vial_exec_options {
     const char *workdir;     /* absolute, or NULL for / */
     uint32_t uid, gid;
     bool has_uid, has_gid; /* else as the init decides */
-    uint8_t reserved[6];   /* 0 */
+    bool has_streams;
+    uint8_t reserved[5];                    /* 0 */
+    int32_t stdin_fd, stdout_fd, stderr_fd; /* with has_streams; -1: none */
+    uint8_t reserved_end[4];                /* 0 */
 };
 // clang-format off
-#define VIAL_EXEC_OPTIONS_INIT {sizeof(struct vial_exec_options), NULL, NULL, NULL, NULL, 0, 0, false, false, {0}}
+#define VIAL_EXEC_OPTIONS_INIT \
+    {sizeof(struct vial_exec_options), NULL, NULL, NULL, NULL, 0, 0, false, false, false, {0}, -1, -1, -1, {0}}
 // clang-format on
 
 VIAL_API int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exec_options *options,

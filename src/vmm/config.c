@@ -165,6 +165,8 @@ int vial_vm_config_new(struct vial_vm_config **ret_config, struct vial_error *er
     config->log_level = -1;
     config->has_implicit_console = true;
     config->agent_fd = -1;
+    for (size_t i = 0; i < array_length(config->exec_streams); i++)
+        config->exec_streams[i] = -1;
     int result = vial_vm_config_set_machine(config, &machine, err);
     if (result == 0)
         *ret_config = steal_ptr(config);
@@ -200,6 +202,8 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         fd_close(config->serials[i].input_fd);
         fd_close(config->serials[i].output_fd);
     }
+    for (size_t i = 0; i < array_length(config->exec_streams); i++)
+        fd_close(config->exec_streams[i]);
     fd_close(config->agent_fd);
     free(config->agent_hostname);
     free(config->exec_path);
@@ -426,11 +430,28 @@ int string_list_copy(struct string_list *list, const char *const *strings, const
     return 0;
 }
 
+/* Duplicates of the three descriptors, all -1 where none are given. On failure there are none. */
+static int copy_streams(const struct vial_exec_options *options, int streams[3], struct vial_error *err)
+{
+    static const char *const members[] = {"stdin_fd", "stdout_fd", "stderr_fd"};
+    const int given[] = {options->stdin_fd, options->stdout_fd, options->stderr_fd};
+    int result = 0;
+    for (size_t i = 0; i < array_length(given); i++)
+        streams[i] = -1;
+    for (size_t i = 0; i < array_length(given) && options->has_streams && result == 0; i++)
+        result = config_copy_fd(&streams[i], given[i], "exec", CONFIG_NO_INDEX, members[i], err);
+    for (size_t i = 0; i < array_length(given) && result < 0; i++)
+        streams[i] = fd_close(streams[i]);
+    return result;
+}
+
 int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exec_options *options,
                             struct vial_error *err)
 {
     struct vial_exec_options ours = VIAL_EXEC_OPTIONS_INIT;
-    int result = TAKE_SIZED(config, ours, options, err);
+    int streams[3], result = TAKE_SIZED(config, ours, options, err);
+    if (result == 0)
+        result = config_check_reserved(ours.reserved_end, sizeof(ours.reserved_end), err);
     if (result < 0)
         return result;
     struct string_list args = {0}, env = {0};
@@ -441,6 +462,8 @@ int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exe
         result = string_list_copy(&env, ours.env, "exec.env", &total_bytes, err);
     if (result == 0 && (!config_copy_text(&path, ours.path) || !config_copy_text(&workdir, ours.workdir)))
         result = config_no_memory(err);
+    if (result == 0)
+        result = copy_streams(&ours, streams, err);
     if (result < 0) {
         string_list_free(&args);
         string_list_free(&env);
@@ -458,6 +481,11 @@ int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exe
     config->exec_gid = ours.gid;
     config->has_exec_uid = ours.has_uid;
     config->has_exec_gid = ours.has_gid;
+    config->has_exec_streams = ours.has_streams;
+    for (size_t i = 0; i < array_length(streams); i++) {
+        fd_close(config->exec_streams[i]);
+        config->exec_streams[i] = streams[i];
+    }
     return 0;
 }
 

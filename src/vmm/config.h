@@ -217,7 +217,8 @@ struct vial_vm_config {
     char *exec_path, *exec_workdir; /* owned, or NULL */
     struct string_list exec_args, exec_env;
     uint32_t exec_uid, exec_gid;
-    bool has_exec_uid, has_exec_gid;
+    bool has_exec_uid, has_exec_gid, has_exec_streams;
+    int exec_streams[3]; /* owned, or -1: with has_exec_streams the program's, instead of 0, 1 and 2 */
     struct rlimit_config *rlimits;
     size_t rlimit_count, rlimit_capacity;
 

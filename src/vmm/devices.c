@@ -78,18 +78,19 @@ static int add_metrics(struct vial_vm *vm, struct vial_error *err)
 
 /* ---- the console ---- */
 
-/* On standard input and output. */
+/* On standard input and output, or what stands for them. */
 static bool wants_implicit_console(const struct vial_vm_config *config)
 {
     bool has_tty = false;
     for (size_t i = 0; i < config->console_port_count; i++)
         has_tty |= config->console_ports[i].kind == VIAL_CONSOLE_PORT_TTY;
-    return config->has_implicit_console && config->console_output == NULL && config->serial_count == 0 && !has_tty;
+    bool is_wanted = config->has_implicit_console || config->has_exec_streams;
+    return is_wanted && config->console_output == NULL && config->serial_count == 0 && !has_tty;
 }
 
-static bool is_at_terminal(void)
+static bool is_at_terminal(const struct vial_vm *vm)
 {
-    return isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
+    return isatty(vm->standard[STDIN_FILENO]) == 1 && isatty(vm->standard[STDOUT_FILENO]) == 1;
 }
 
 /* A pipe without a reader is an error, and not waited for; the console waits for each reader in its own way. */
@@ -112,9 +113,9 @@ static struct console_port_options main_port(const struct vial_vm *vm)
     struct console_port_options port = {.is_console = true, .input_fd = -1, .output_fd = -1, .tty_fd = -1};
     if (vm->output_fd >= 0) {
         port.output_fd = vm->output_fd;
-    } else if (is_at_terminal()) {
+    } else if (is_at_terminal(vm)) {
         port.kind = CONSOLE_PORT_TTY;
-        port.tty_fd = STDIN_FILENO;
+        port.tty_fd = vm->standard[STDIN_FILENO];
     } else {
         port.input_fd = vm->standard[STDIN_FILENO];
         port.output_fd = vm->standard[STDOUT_FILENO];
@@ -154,7 +155,8 @@ static int make_exec(struct vial_vm *vm, bool has_terminal, struct vial_error *e
     int result = exec_new(vm->config, has_terminal, &vm->exec, err);
     if (result < 0)
         return result;
-    exec_set_streams(vm->exec, vm->config->has_implicit_console ? vm->standard : none);
+    bool has_streams = vm->config->has_implicit_console || vm->config->has_exec_streams;
+    exec_set_streams(vm->exec, has_streams ? vm->standard : none);
     exec_on_end(vm->exec, end_machine, vm);
     return 0;
 }
@@ -166,7 +168,7 @@ static int add_console(struct vial_vm *vm, struct vial_error *err)
     bool has_program = config->exec_path != NULL;
     int result = config->console_output != NULL ? open_output(vm, err) : 0;
     if (result == 0 && has_exec)
-        result = make_exec(vm, has_program && is_implicit && is_at_terminal(), err);
+        result = make_exec(vm, has_program && is_implicit && is_at_terminal(vm), err);
     if (result < 0)
         return result;
     size_t count = 0;
@@ -174,7 +176,7 @@ static int add_console(struct vial_vm *vm, struct vial_error *err)
                                                               sizeof(ports[0]));
     if (ports == NULL)
         return error_no_memory(err, VIAL_PHASE_START);
-    if (vm->output_fd >= 0 || (is_implicit && (!has_program || is_at_terminal())))
+    if (vm->output_fd >= 0 || (is_implicit && (!has_program || is_at_terminal(vm))))
         ports[count++] = main_port(vm);
     for (size_t i = 0; i < config->console_port_count; i++)
         ports[count++] = configured_port(&config->console_ports[i]);

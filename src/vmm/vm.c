@@ -211,8 +211,10 @@ static int vm_new(struct vial_vm_config *config, const struct vial_engine_info *
     struct vial_vm *vm = alloc_zero(sizeof(*vm));
     if (vm == NULL)
         return error_no_memory(err, VIAL_PHASE_START);
-    for (int fd = 0; fd < 3; fd++)
-        vm->standard[fd] = (fd == STDIN_FILENO ? fd_is_readable(fd) : fd_is_writable(fd)) ? fd : -1;
+    for (int i = 0; i < 3; i++) {
+        int fd = config->has_exec_streams ? config->exec_streams[i] : i;
+        vm->standard[i] = (i == STDIN_FILENO ? fd_is_readable(fd) : fd_is_writable(fd)) ? fd : -1;
+    }
     vm->output_fd = -1;
     atomic_init(&vm->told_code, -1);
     vm->images = (struct vm_images)VM_IMAGES_INIT;

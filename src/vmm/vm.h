@@ -97,7 +97,7 @@ struct vial_vm {
     bool has_acpi;        /* the guest learns of its devices from there */
     size_t extras_taken;  /* of the devices that a test has brought */
     int output_fd;        /* owned: the console's output file, or -1 */
-    int standard[3];      /* borrowed: standard input, output and error, or -1; asked before we open anything */
+    int standard[3];      /* borrowed: the program's, or this process's, or -1; asked before we open anything */
     uint64_t window_end;  /* where the next shared-memory window may begin */
     atomic_int told_code; /* the exit code that the guest has told the file system of its root, or -1 */
 

@@ -88,6 +88,43 @@ TEST(structs_of_other_versions)
     vial_vm_config_free(config);
 }
 
+/* Of any version of the header, and given again: the last one's stay. */
+TEST(a_program_has_streams_of_its_own)
+{
+    struct vial_vm_config *config = config_new();
+    struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
+    int ends[2];
+    CHECK(exec.stdin_fd == -1 && exec.stdout_fd == -1 && exec.stderr_fd == -1 && !exec.has_streams);
+    CHECK_INT(pipe2(ends, O_CLOEXEC), 0);
+    exec.path = "sh";
+    exec.stdin_fd = 1000000; /* not looked at */
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+    CHECK(!config->has_exec_streams && config->exec_streams[0] == -1 && config->exec_streams[2] == -1);
+    exec.has_streams = true;
+    exec.stderr_fd = ends[1];
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), -EINVAL);
+    CHECK_TEXT(err.field, "exec.stdin_fd");
+    CHECK(!config->has_exec_streams);
+    exec.stdin_fd = ends[0];
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+        CHECK(config->has_exec_streams && config->exec_streams[0] > ends[1] && config->exec_streams[1] == -1);
+        CHECK(config->exec_streams[2] > ends[1] && fd_is_writable(config->exec_streams[2]));
+    }
+    exec.stdout_fd = 1000000; /* the one before it is not left open */
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), -EINVAL);
+    CHECK_TEXT(err.field, "exec.stdout_fd");
+    exec.size = offsetof(struct vial_exec_options, stdin_fd); /* an older header's */
+    exec.has_streams = false;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), 0);
+    CHECK(!config->has_exec_streams && config->exec_streams[0] == -1 && config->exec_streams[2] == -1);
+    exec = (struct vial_exec_options)VIAL_EXEC_OPTIONS_INIT;
+    exec.reserved_end[3] = 1;
+    CHECK_INT(vial_vm_config_set_exec(config, &exec, &err), -E2BIG);
+    vial_vm_config_free(config);
+    CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
+}
+
 TEST(names_are_given_in_order)
 {
     struct vial_vm_config *config = config_new();
