@@ -2,6 +2,7 @@
 /* One program or an agent for the host, from what is mounted for it to its end. (proto/init.h)
  *
  *     port "vial.init" ──> setup: root ──> system ──> places ──┬─> request ──> streams ──> program ──> STARTED …
+ *                                                              │   (complete.c, where it leaves something open)
  *                                                              └─> STARTED ──> agent …
  *                      ──> disks unmounted ──> ENDED ──> GOODBYE, or the host switches the machine off
  *
@@ -17,7 +18,7 @@
  * Trust: what is asked comes from the host, which can do with the guest what it likes; it is checked all the same.
  */
 #include "agent.h"
-#include "guest.h"
+#include "complete.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +35,7 @@ struct run {
     } setup_message, request_message;
     struct init_setup setup;
     struct init_request request;
+    struct completion completion; /* owned: of a request that leaves something to the guest */
 };
 
 static struct init_answer failed(enum init_stage stage, int failure)
@@ -150,15 +152,21 @@ static struct init_answer run_program(struct run *run)
     int result = read_request(run);
     if (result < 0)
         return failed(INIT_STAGE_REQUEST, result);
+    const struct init_request *request = &run->request;
+    if (request->wants_config) {
+        if (!complete_request(request, &run->completion, &answer))
+            return answer;
+        request = &run->completion.request;
+    }
     result = open_streams(run);
     if (result < 0)
         return failed(INIT_STAGE_STREAMS, result);
-    if (!program_start(&run->request, run->streams, &child, &answer))
+    if (!program_start(request, run->streams, &child, &answer))
         return answer;
     close_streams(run);
     answer_host(run, &started);
     answer = program_wait(child);
-    if (run->request.has_terminal)
+    if (request->has_terminal)
         drain_terminal();
     return answer;
 }
@@ -229,7 +237,7 @@ static void free_message(struct message *message)
 
 void run_for_host(void (*report)(void))
 {
-    struct run run = {.streams = {-1, -1, -1}};
+    struct run run = {.streams = {-1, -1, -1}, .completion = COMPLETION_INIT};
     struct init_answer answer;
     int essential = mount_essentials();
     close_console();
@@ -249,6 +257,7 @@ void run_for_host(void (*report)(void))
     int result = answer_host(&run, &answer);
     if (result == 0)
         wait_for_goodbye(&run);
+    free_completion(&run.completion);
     free_message(&run.setup_message);
     free_message(&run.request_message);
     close(run.port);

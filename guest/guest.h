@@ -52,6 +52,10 @@ bool storage_make_root(const struct init_setup *setup, struct init_answer *ret_f
 /* Mounts what lies below the root. */
 bool storage_mount_places(const struct init_setup *setup, struct init_answer *ret_failure);
 
+/* A tmpfs at that place, which is made where it is missing, with options of mount(8), of which those are passed over
+ * that are for a container's runtime and not for a file system. */
+int storage_mount_tmpfs(const char *target, char *options);
+
 /* Writes back and unmounts what lies on disks, as far as can be; the machine ends next. */
 void storage_release(void);
 

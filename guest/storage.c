@@ -43,26 +43,18 @@ static int fail(struct init_answer *failure, enum init_stage stage, int result, 
 
 /* ---- one mount ---- */
 
-/* Takes the words of mount(8) that are flags out of the options, which are changed. */
-static unsigned long take_flags(char *options)
+struct option_word {
+    const char *word;
+    unsigned long set, cleared;
+};
+
+/* Takes these words out of the options, which are changed, and returns the flags that they mean. */
+static unsigned long take_words(char *options, const struct option_word *words, size_t count)
 {
-    static const struct {
-        const char *word;
-        unsigned long set, cleared;
-    } words[] = {
-        {"ro", MS_RDONLY, 0},         {"rw", 0, MS_RDONLY},
-        {"nosuid", MS_NOSUID, 0},     {"suid", 0, MS_NOSUID},
-        {"nodev", MS_NODEV, 0},       {"dev", 0, MS_NODEV},
-        {"noexec", MS_NOEXEC, 0},     {"exec", 0, MS_NOEXEC},
-        {"sync", MS_SYNCHRONOUS, 0},  {"dirsync", MS_DIRSYNC, 0},
-        {"noatime", MS_NOATIME, 0},   {"nodiratime", MS_NODIRATIME, 0},
-        {"relatime", MS_RELATIME, 0}, {"strictatime", MS_STRICTATIME, 0},
-        {"lazytime", MS_LAZYTIME, 0}, {"defaults", 0, 0},
-    };
     unsigned long flags = 0;
     char *kept = options;
     for (char *word = options; *word != '\0';) {
-        size_t length = strcspn(word, ","), row = 0, count = sizeof(words) / sizeof(words[0]);
+        size_t length = strcspn(word, ","), row = 0;
         char *next = word + length + (word[length] == ',');
         while (row < count && (strlen(words[row].word) != length || strncmp(words[row].word, word, length) != 0))
             row++;
@@ -78,6 +70,22 @@ static unsigned long take_flags(char *options)
     }
     *kept = '\0';
     return flags;
+}
+
+/* Takes the words of mount(8) that are flags. */
+static unsigned long take_flags(char *options)
+{
+    static const struct option_word words[] = {
+        {"ro", MS_RDONLY, 0},         {"rw", 0, MS_RDONLY},
+        {"nosuid", MS_NOSUID, 0},     {"suid", 0, MS_NOSUID},
+        {"nodev", MS_NODEV, 0},       {"dev", 0, MS_NODEV},
+        {"noexec", MS_NOEXEC, 0},     {"exec", 0, MS_NOEXEC},
+        {"sync", MS_SYNCHRONOUS, 0},  {"dirsync", MS_DIRSYNC, 0},
+        {"noatime", MS_NOATIME, 0},   {"nodiratime", MS_NODIRATIME, 0},
+        {"relatime", MS_RELATIME, 0}, {"strictatime", MS_STRICTATIME, 0},
+        {"lazytime", MS_LAZYTIME, 0}, {"defaults", 0, 0},
+    };
+    return take_words(options, words, sizeof(words) / sizeof(words[0]));
 }
 
 static unsigned long flags_of(const struct init_mount *mount)
@@ -237,6 +245,24 @@ bool storage_mount_places(const struct init_setup *setup, struct init_answer *re
             result = mount_one(setup, i, mount_of->target, ret_failure);
     }
     return result == 0;
+}
+
+/* What OCI runtimes take beside the options of a file system: how the mount spreads, and what is copied into it. */
+static void drop_runtime_words(char *options)
+{
+    static const struct option_word words[] = {
+        {"private", 0, 0}, {"rprivate", 0, 0},   {"shared", 0, 0},      {"rshared", 0, 0},   {"slave", 0, 0},
+        {"rslave", 0, 0},  {"unbindable", 0, 0}, {"runbindable", 0, 0}, {"tmpcopyup", 0, 0}, {"notmpcopyup", 0, 0},
+    };
+    take_words(options, words, sizeof(words) / sizeof(words[0]));
+}
+
+int storage_mount_tmpfs(const char *target, char *options)
+{
+    drop_runtime_words(options);
+    unsigned long flags = take_flags(options);
+    int result = make_folders(target);
+    return result < 0 ? result : mount("tmpfs", target, "tmpfs", flags, options) < 0 ? -errno : 0;
 }
 
 /* ---- the end ---- */

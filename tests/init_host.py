@@ -20,8 +20,8 @@ import tempfile
 import time
 
 REQUEST, GOODBYE, SETUP, STARTED, FAILED, ENDED = 1, 2, 3, 16, 17, 18
-TERMINAL, UID, GID = 1, 2, 4
-SOURCE, TARGET, MOUNT, STREAMS, RLIMIT, SETUID, CHDIR, EXEC = 3, 4, 5, 8, 11, 14, 15, 16
+TERMINAL, UID, GID, CONFIG = 1, 2, 4, 8
+SOURCE, TARGET, MOUNT, STREAMS, RLIMIT, SETUID, CHDIR, EXEC, OWN_CONFIG = 3, 4, 5, 8, 11, 14, 15, 16, 19
 NO_MOUNT = 0xffffffff
 ROOT, LOWER, UPPER, PLACE = 1, 2, 3, 4  # roles
 DISK, VIRTIOFS, TMPFS, PRESENT = 1, 2, 3, 4  # kinds
@@ -29,7 +29,7 @@ LIMIT = 90
 PATH = b"PATH=/bin"
 
 
-def message(kind, body=b"", version=4):
+def message(kind, body=b"", version=5):
     return struct.pack("<IHH", len(body), kind, version) + body
 
 
@@ -46,8 +46,9 @@ def failed(stage, os_error, mount=NO_MOUNT):
 
 
 def request(path, *args, env=(PATH,), workdir=b"/", uid=None, gid=None, limits=(), terminal=False,
-            mounts=()):
-    flags = (TERMINAL if terminal else 0) | (UID if uid is not None else 0) | (GID if gid is not None else 0)
+            mounts=(), config=False):
+    flags = (TERMINAL if terminal else 0) | (UID if uid is not None else 0) | (GID if gid is not None else 0) | \
+            (CONFIG if config else 0)
     body = struct.pack("<6I", flags, uid or 0, gid or 0, len(args), len(env), len(limits))
     for limit in limits:
         body += struct.pack("<IIQQ", limit[0], 0, limit[1], limit[2])
@@ -139,7 +140,7 @@ class Guest:
         data = self.output["init"]
         while len(data) >= 8:
             length, kind, version = struct.unpack("<IHH", data[:8])
-            if version != 4 or length > 12:
+            if version != 5 or length > 12:
                 self.fail("an answer makes no sense")
             if len(data) < 8 + length:
                 break
@@ -220,7 +221,7 @@ def case_folder():
 
 def case_nonsense():
     """Another version of the protocol, and a request that does not hold together."""
-    run(message(SETUP, bytes(13), version=3), failed(1, 71))
+    run(message(SETUP, bytes(13), version=4), failed(1, 71))
     run(message(REQUEST, bytes(24)), failed(1, 71))
     run(setup() + message(REQUEST, bytes(24)), failed(1, 71))
     run(setup((PLACE, TMPFS, 0, b"", b"no/path", b"", b"")), failed(1, 71))
@@ -305,6 +306,15 @@ def case_root():
     if lines[:3] != ["0", "0", "/"] or any(mount not in lines for mount in mounts) or lines[-5] != "/proc/self/fd" or \
             lines[-4] != "1" or lines[-2] != "4":  # 0, 1, 2, and the folder that ls reads
         guest.fail("the place is another")
+
+
+def case_config():
+    """What is not asked for is in a file of the guest's, or nowhere; here it is one that is no such file."""
+    guest = run(request(b"", b"sh", b"-c", b"echo $HOME $TERM; pwd; hostname; exit 3", workdir=b"", config=True),
+                (STARTED,), (ENDED, 0, 3))
+    guest.expect("/ linux\n/\nlocalhost\n")
+    run(request(b"sh", workdir=b"", env=(b"KRUN_CONFIG=/etc/passwd",), config=True), failed(OWN_CONFIG, 74, 0))
+    run(request(b"sh", workdir=b""), failed(1, 71))
 
 
 # ---- streams ----

@@ -574,6 +574,12 @@ VIAL_API int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_
  * has_streams the streams are the three descriptors below instead, whatever console.implicit says; where the first two
  * are a terminal, it has that one. They are duplicated, and so stay open until machine and configuration are freed.
  *
+ * With from_guest the guest says what is not given here: path, arguments, environment and working directory. Its first
+ * process looks into a file, $KRUN_CONFIG of the environment given here or /.krun_config.json, which is an OCI runtime's
+ * configuration or an image's, and need not be there. What is to run is the path and args given here, or what the file
+ * says, or the args alone (the first is the program then), or /bin/sh. The exit code is 127 where there is no such
+ * program, 126 where it cannot be executed, and 125 where the guest could not set up what it needs.
+ *
  * The guest's first process has to be the project's vial-init. */
 struct vial_exec_options {
     size_t size;
@@ -583,14 +589,15 @@ struct vial_exec_options {
     const char *workdir;     /* absolute, or NULL for / */
     uint32_t uid, gid;
     bool has_uid, has_gid; /* else as the init decides */
-    bool has_streams;
-    uint8_t reserved[5];                    /* 0 */
+    bool has_streams, from_guest;
+    uint8_t reserved[4];                    /* 0 */
     int32_t stdin_fd, stdout_fd, stderr_fd; /* with has_streams; -1: none */
     uint8_t reserved_end[4];                /* 0 */
 };
 // clang-format off
 #define VIAL_EXEC_OPTIONS_INIT \
-    {sizeof(struct vial_exec_options), NULL, NULL, NULL, NULL, 0, 0, false, false, false, {0}, -1, -1, -1, {0}}
+    {sizeof(struct vial_exec_options), NULL, NULL, NULL, NULL, 0, 0, false, false, false, false, {0}, -1, -1, -1, \
+     {0}}
 // clang-format on
 
 VIAL_API int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exec_options *options,

@@ -65,6 +65,12 @@
 /* The body of the message with all of that: strings, two paths, and what stands before them. */
 #define LIMIT_EXEC_REQUEST_BYTES (LIMIT_EXEC_BYTES + (16u << 10))
 
+/* A guest's own file that says what is to run: podman writes 20 KiB. Values in it, each of which is 40 bytes of the
+ * guest's memory, and how deep they stand in each other. */
+#define LIMIT_KRUN_CONFIG_BYTES (1u << 20)
+#define LIMIT_JSON_NODES (64u << 10)
+#define LIMIT_JSON_DEPTH 64
+
 /* The path of init, which travels on the kernel command line. */
 #define LIMIT_INIT_BYTES 255
 

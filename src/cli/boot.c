@@ -154,11 +154,11 @@ static int status_of(const struct boot *boot, const struct vial_exit *end)
 /* A program that has run and failed has said itself why. */
 static bool needs_words(const struct boot *boot, const struct vial_exit *end)
 {
-    enum { could_not_execute = 126, not_found = 127 };
+    enum { could_not_set_up = 125, could_not_execute = 126, not_found = 127 };
     if (boot->signal_number != 0 || end->reason == VIAL_EXIT_COMPLETED || end->reason == VIAL_EXIT_GUEST_RESET)
         return false;
-    return end->reason != VIAL_EXIT_FAILED || end->code == 0 || end->code == could_not_execute ||
-           end->code == not_found;
+    return end->reason != VIAL_EXIT_FAILED || end->code == 0 || end->code == could_not_set_up ||
+           end->code == could_not_execute || end->code == not_found;
 }
 
 static int print_end(const struct boot *boot, const struct vial_exit *end, bool is_json)
@@ -193,7 +193,7 @@ static int take_command(struct machine_arguments *machine, char *argv[], int ope
     argv[1 + operands] = NULL; /* they have moved to the front */
     if (operands > 0)
         result = machine_take_command(machine, argv + 1);
-    else if (machine->config->exec_path != NULL)
+    else if (config_has_program(machine->config))
         result = machine_take_configured(machine);
     else if (machine->env_count > 0 || machine->workdir != NULL)
         return refuse_value("COMMAND", "", "--env and --workdir are for a command", "give one behind --");

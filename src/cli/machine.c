@@ -313,7 +313,8 @@ static bool has_variable(const char *const environment[], size_t count, const ch
     return false;
 }
 
-/* What is given with --env, then what a configuration file says, then what programs expect to find. */
+/* What is given with --env, then what a configuration file says, then what programs expect to find, unless the guest
+ * is to say that. */
 static void fill_environment(const struct machine_arguments *arguments, const char *environment[])
 {
     static const char *const defaults[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -324,14 +325,14 @@ static void fill_environment(const struct machine_arguments *arguments, const ch
     for (size_t i = 0; i < configured->count; i++)
         if (!has_variable(environment, count, configured->items[i]))
             environment[count++] = configured->items[i];
-    for (size_t i = 0; i < array_length(defaults); i++)
+    for (size_t i = 0; i < array_length(defaults) && !arguments->config->exec_from_guest; i++)
         if (!has_variable(environment, count, defaults[i]))
             environment[count++] = defaults[i];
     if (arguments->terminal[0] != '\0' && !has_variable(environment, count, arguments->terminal))
         environment[count++] = arguments->terminal;
 }
 
-int machine_take_command(struct machine_arguments *arguments, char *const words[])
+static int take_program(struct machine_arguments *arguments, const char *path, char *const args[])
 {
     enum { most_defaults = 3 };
     const struct vial_vm_config *config = arguments->config;
@@ -344,26 +345,31 @@ int machine_take_command(struct machine_arguments *arguments, char *const words[
         snprintf(arguments->terminal, sizeof(arguments->terminal), "TERM=%s", terminal);
     fill_environment(arguments, environment);
     struct vial_exec_options exec = VIAL_EXEC_OPTIONS_INIT;
-    exec.path = words[0];
-    exec.args = (const char *const *)words + 1;
+    exec.path = path;
+    exec.args = (const char *const *)args;
     exec.env = environment;
     exec.workdir = arguments->workdir != NULL ? arguments->workdir : config->exec_workdir;
     exec.uid = config->exec_uid;
     exec.gid = config->exec_gid;
     exec.has_uid = config->has_exec_uid;
     exec.has_gid = config->has_exec_gid;
+    exec.from_guest = config->exec_from_guest;
     arguments->has_options = true;
     return vial_vm_config_set_exec(arguments->config, &exec, &arguments->error);
+}
+
+int machine_take_command(struct machine_arguments *arguments, char *const words[])
+{
+    return take_program(arguments, words[0], words + 1);
 }
 
 int machine_take_configured(struct machine_arguments *arguments)
 {
     const struct vial_vm_config *config = arguments->config;
-    auto_free char **words = alloc_zero((config->exec_args.count + 2) * sizeof(words[0]));
+    auto_free char **words = alloc_zero((config->exec_args.count + 1) * sizeof(words[0]));
     if (words == NULL)
         return error_no_memory(&arguments->error, VIAL_PHASE_CONFIGURE);
-    words[0] = config->exec_path;
     for (size_t i = 0; i < config->exec_args.count; i++)
-        words[1 + i] = config->exec_args.items[i];
-    return machine_take_command(arguments, words); /* which copies before it frees */
+        words[i] = config->exec_args.items[i];
+    return take_program(arguments, config->exec_path, words); /* which copies before it frees */
 }

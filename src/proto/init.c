@@ -66,7 +66,8 @@ _Static_assert(sizeof(struct wire_header) == INIT_HEADER_BYTES && sizeof(struct 
                    sizeof(struct wire_failed) == 12 && sizeof(struct wire_ended) == 8,
                "the structs are what init.h describes");
 
-enum { flag_terminal = 1, flag_uid = 2, flag_gid = 4, all_flags = 7, flag_request = 1, flag_agent = 2, flag_dhcp = 1 };
+enum { flag_terminal = 1, flag_uid = 2, flag_gid = 4, flag_config = 8, all_flags = 15 };
+enum { flag_request = 1, flag_agent = 2, flag_dhcp = 1 };
 enum { most_os_error = 4095 /* MAX_ERRNO of Linux */, most_exit_code = 255, most_signal = 64 };
 
 /* ---- headers ---- */
@@ -125,11 +126,13 @@ void init_encode_empty(enum init_kind kind, uint8_t ret_bytes[INIT_HEADER_BYTES]
 
 /* ---- what a request may say ---- */
 
-static int check_path(const char *path, bool is_absolute)
+static int check_path(const char *path, bool is_absolute, bool may_be_missing)
 {
     size_t length = strnlen(path, LIMIT_EXEC_PATH_BYTES);
     if (length == LIMIT_EXEC_PATH_BYTES)
         return -E2BIG;
+    if (length == 0 && may_be_missing)
+        return 0;
     return length == 0 || (is_absolute && path[0] != '/') ? -EINVAL : 0;
 }
 
@@ -171,9 +174,9 @@ static int check_id(bool is_given, uint32_t id)
 static int check_request(const struct init_request *request)
 {
     size_t total_bytes = 0;
-    int result = check_path(request->path, false);
+    int result = check_path(request->path, false, request->wants_config);
     if (result == 0)
-        result = check_path(request->workdir, true);
+        result = check_path(request->workdir, true, request->wants_config);
     if (result == 0)
         result = check_strings(request->args, request->arg_count, false, &total_bytes);
     if (result == 0)
@@ -214,7 +217,7 @@ static void add_numbers(struct buffer *buffer, const struct init_request *reques
     struct wire_header header = make_header(INIT_REQUEST, request_bytes(request));
     struct wire_request numbers = {
         .flags = (request->has_terminal ? flag_terminal : 0u) | (request->has_uid ? flag_uid : 0u) |
-                 (request->has_gid ? flag_gid : 0u),
+                 (request->has_gid ? flag_gid : 0u) | (request->wants_config ? flag_config : 0u),
         .uid = request->uid,
         .gid = request->gid,
         .arg_count = (uint32_t)request->arg_count,
@@ -298,6 +301,7 @@ static int take_numbers(struct reader *reader, struct init_request *request)
         .has_terminal = (wire.flags & flag_terminal) != 0,
         .has_uid = (wire.flags & flag_uid) != 0,
         .has_gid = (wire.flags & flag_gid) != 0,
+        .wants_config = (wire.flags & flag_config) != 0,
     };
     for (size_t i = 0; i < request->rlimit_count; i++) {
         struct wire_rlimit limit;
@@ -566,8 +570,9 @@ static int decode_failed(const uint8_t *body, struct init_answer *answer)
 {
     struct wire_failed wire;
     memcpy(&wire, body, sizeof(wire));
+    uint32_t most = wire.stage == INIT_STAGE_CONFIG ? LIMIT_KRUN_CONFIG_BYTES : LIMIT_MOUNTS - 1;
     if (wire.stage < INIT_STAGE_REQUEST || wire.stage > INIT_LAST_STAGE || wire.os_error == 0 ||
-        wire.os_error > most_os_error || (wire.mount >= LIMIT_MOUNTS && wire.mount != INIT_NO_MOUNT))
+        wire.os_error > most_os_error || (wire.mount > most && wire.mount != INIT_NO_MOUNT))
         return -EPROTO;
     answer->stage = (enum init_stage)wire.stage;
     answer->os_error = wire.os_error;
@@ -611,6 +616,7 @@ const char *init_stage_name(enum init_stage stage)
         [INIT_STAGE_TERMINAL] = "terminal", [INIT_STAGE_RLIMIT] = "rlimit",       [INIT_STAGE_SETGROUPS] = "setgroups",
         [INIT_STAGE_SETGID] = "setgid",     [INIT_STAGE_SETUID] = "setuid",       [INIT_STAGE_CHDIR] = "chdir",
         [INIT_STAGE_EXEC] = "exec",         [INIT_STAGE_INTERFACE] = "interface", [INIT_STAGE_LEASE] = "lease",
+        [INIT_STAGE_CONFIG] = "config",
     };
     return stage >= INIT_STAGE_REQUEST && stage <= INIT_LAST_STAGE ? names[stage] : "unknown";
 }

@@ -8,7 +8,7 @@
  *     offset  size
  *     0       4     length of the body in bytes
  *     4       2     kind
- *     6       2     version: 4
+ *     6       2     version: 5
  *
  *     host                                              guest
  *      │ SETUP ───────────────────────────────────────────> │  once, when the guest opens the port
@@ -23,13 +23,15 @@
  *      │                                                    │  itself, without a word: nothing is left to be lost
  *
  *     kind            body
- *     REQUEST   1     flags (4): 1 there is a terminal, 2 the uid is given, 4 the gid is given; others are 0
+ *     REQUEST   1     flags (4): 1 there is a terminal, 2 the uid is given, 4 the gid is given, 8 what is missing is
+ *                         the guest's own to say; others are 0
  *                     uid (4), gid (4): 0 where not given
  *                     counts (4 each): arguments, variables of the environment, resource limits
  *                     limits, 24 bytes each: resource as Linux numbers it (4), 0 (4), soft (8), hard (8); all ones in
  *                         soft or hard: unlimited
  *                     strings, each with a NUL at its end: path, working directory, arguments (the first is the one
- *                         behind the program's name), environment (KEY=VALUE)
+ *                         behind the program's name), environment (KEY=VALUE); with the flag 8 the first two may be
+ *                         empty
  *     GOODBYE   2     empty
  *     SETUP     3     flags (4): 1 a REQUEST follows, 2 an agent is wanted; not both, and others are 0
  *                     counts (4 each): mounts, networks
@@ -42,7 +44,7 @@
  *     STARTED   16    empty
  *     FAILED    17    stage (4, enum init_stage), errno (4, as Linux numbers it), the number of the mount, or of the
  *                         network, that it is about, from 0, or all ones (4): with the stage INTERFACE, the name
- *                         servers cannot be shown
+ *                         servers cannot be shown. With the stage CONFIG the place in the file, from 0, or all ones
  *     ENDED     18    how (4): 0 it exited, 1 a signal killed it; code or number of the signal (4)
  *
  * The mounts of a SETUP stand in the order of their roles. Either one is the root, or some are layers of it, the
@@ -63,6 +65,12 @@
  *
  * The path is a path if it has a slash, else a name to be looked up in the PATH of the request's environment (without
  * one: INIT_DEFAULT_PATH). The environment is the request's and nothing else.
+ *
+ * With the flag 8, after everything is mounted, the guest looks into a file of its own: the one that the variable
+ * INIT_CONFIG_VARIABLE of the request's environment names, else INIT_CONFIG_FILE; without the file only the request
+ * counts. What is given goes before what the file says; guest/krun.c has how it is read, and the rules. It is never
+ * read on the host. A request without a path and arguments, in a guest without a word about it, is for /bin/sh; without
+ * a path the first argument is the program. The guest's name is then the variable HOSTNAME, or "localhost".
  *
  * The program's standard streams, without a terminal, are the ports "vial.stdin", "vial.stdout" and "vial.stderr"
  * themselves. On a console they stand before "vial.init": Linux hears of ports in their order, so once that one has its
@@ -96,10 +104,12 @@ struct buffer;
 #define INIT_STDERR_PORT "vial.stderr"
 
 #define INIT_VARIABLE "VIAL_EXEC"
+#define INIT_CONFIG_VARIABLE "KRUN_CONFIG"
+#define INIT_CONFIG_FILE "/.krun_config.json"
 #define INIT_DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 enum {
-    INIT_VERSION = 4,
+    INIT_VERSION = 5,
     INIT_HEADER_BYTES = 8,
     INIT_MOST_ANSWER_BYTES = INIT_HEADER_BYTES + 12,
 };
@@ -133,8 +143,10 @@ enum init_stage {
     INIT_STAGE_EXEC = 16,
     INIT_STAGE_INTERFACE = 17, /* after the mounts: there is none, it takes no address, or see FAILED */
     INIT_STAGE_LEASE = 18,     /* nobody has given it one by DHCP */
+    INIT_STAGE_CONFIG = 19,    /* the guest's own configuration: EBADMSG where it is no JSON, EINVAL where it makes no
+                                  sense, or it cannot be read, or something that it wants be mounted */
 };
-#define INIT_LAST_STAGE INIT_STAGE_LEASE
+#define INIT_LAST_STAGE INIT_STAGE_CONFIG
 
 /* What a mount is for. */
 enum init_mount_role {
@@ -198,6 +210,7 @@ struct init_request {
     size_t rlimit_count;
     uint32_t uid, gid;
     bool has_terminal, has_uid, has_gid;
+    bool wants_config; /* path and workdir may be empty: what is missing is the guest's own to say */
 };
 
 struct init_header {
@@ -210,7 +223,7 @@ struct init_answer {
     enum init_kind kind;   /* STARTED, FAILED or ENDED */
     enum init_stage stage; /* FAILED */
     uint32_t os_error;     /* FAILED: a positive errno */
-    uint32_t mount;        /* FAILED: its number, or the network's, or INIT_NO_MOUNT */
+    uint32_t mount;        /* FAILED: its number, or the network's, or a place in the guest's file, or INIT_NO_MOUNT */
     bool was_killed;       /* ENDED */
     uint32_t number;       /* ENDED: the exit code, or the signal */
 };

@@ -482,6 +482,7 @@ int vial_vm_config_set_exec(struct vial_vm_config *config, const struct vial_exe
     config->has_exec_uid = ours.has_uid;
     config->has_exec_gid = ours.has_gid;
     config->has_exec_streams = ours.has_streams;
+    config->exec_from_guest = ours.from_guest;
     for (size_t i = 0; i < array_length(streams); i++) {
         fd_close(config->exec_streams[i]);
         config->exec_streams[i] = streams[i];

@@ -217,7 +217,7 @@ struct vial_vm_config {
     char *exec_path, *exec_workdir; /* owned, or NULL */
     struct string_list exec_args, exec_env;
     uint32_t exec_uid, exec_gid;
-    bool has_exec_uid, has_exec_gid, has_exec_streams;
+    bool has_exec_uid, has_exec_gid, has_exec_streams, exec_from_guest;
     int exec_streams[3]; /* owned, or -1: with has_exec_streams the program's, instead of 0, 1 and 2 */
     struct rlimit_config *rlimits;
     size_t rlimit_count, rlimit_capacity;
@@ -281,10 +281,16 @@ static inline bool config_has_init_networks(const struct vial_vm_config *config)
     return false;
 }
 
+/* Whether there is a program to be run, which the guest itself may name. */
+static inline bool config_has_program(const struct vial_vm_config *config)
+{
+    return config->exec_path != NULL || config->exec_from_guest;
+}
+
 /* Whether the machine's init is the project's, which we speak with. */
 static inline bool config_asks_init(const struct vial_vm_config *config)
 {
-    return config->exec_path != NULL || config->agent_fd >= 0 || config_has_mounts(config) ||
+    return config_has_program(config) || config->agent_fd >= 0 || config_has_mounts(config) ||
            config_has_init_networks(config);
 }
 
@@ -304,7 +310,7 @@ static inline bool config_has_vsock(const struct vial_vm_config *config)
  * added, and those through which a program is run or an agent spoken to, or the init is told what to mount. */
 static inline size_t config_most_console_ports(const struct vial_vm_config *config)
 {
-    bool has_program = config->exec_path != NULL;
+    bool has_program = config_has_program(config);
     bool has_main = config->console_output != NULL || (config->has_implicit_console && !has_program);
     size_t init_ports = has_program ? CONFIG_EXEC_PORTS : config_asks_init(config);
     return has_main + config->console_port_count + init_ports + (config->agent_fd >= 0);

@@ -417,7 +417,9 @@ static json_t *dump_exec(struct dump *dump, const struct vial_vm_config *config)
     }
     put(dump, object, "args", args);
     put(dump, object, "env", env);
-    put(dump, object, "workdir", text(config->exec_workdir != NULL ? config->exec_workdir : "/"));
+    if (config->exec_workdir != NULL || !config->exec_from_guest)
+        put(dump, object, "workdir", text(config->exec_workdir != NULL ? config->exec_workdir : "/"));
+    put(dump, object, "from_guest", json_boolean(config->exec_from_guest));
     if (config->has_exec_uid)
         put(dump, object, "uid", number(config->exec_uid));
     if (config->has_exec_gid)

@@ -326,6 +326,7 @@ static int read_exec(struct vial_vm_config *config, const struct json_cursor *at
         {MEMBER(vial_exec_options, workdir, MEMBER_TEXT)},
         {MEMBER(vial_exec_options, uid, MEMBER_U32)},
         {MEMBER(vial_exec_options, gid, MEMBER_U32)},
+        {MEMBER(vial_exec_options, from_guest, MEMBER_BOOL)},
         {OTHER("args")},
         {OTHER("env")},
         {OTHER("rlimits")},

@@ -165,7 +165,7 @@ static int add_console(struct vial_vm *vm, struct vial_error *err)
 {
     const struct vial_vm_config *config = vm->config;
     bool has_exec = config_asks_init(config), is_implicit = wants_implicit_console(config);
-    bool has_program = config->exec_path != NULL;
+    bool has_program = config_has_program(config);
     int result = config->console_output != NULL ? open_output(vm, err) : 0;
     if (result == 0 && has_exec)
         result = make_exec(vm, has_program && is_implicit && is_at_terminal(vm), err);

@@ -145,7 +145,9 @@ static void note_start(struct exec *exec)
 {
     exec->state = EXEC_RUNNING;
     atomic_store_explicit(&exec->started_ns, clock_now_ns(), memory_order_relaxed);
-    log_info("exec.started", LOG_TEXT("path", exec->has_program ? exec->config->exec_path : "(none)"));
+    log_info("exec.started", LOG_TEXT("path", exec->config->exec_path != NULL ? exec->config->exec_path
+                                              : exec->has_program             ? "(the guest's)"
+                                                                              : "(none)"));
     if (exec->started != NULL)
         exec->started(exec->started_user);
 }
@@ -267,8 +269,10 @@ static int encode_request(struct exec *exec, struct vial_error *err)
 {
     const struct vial_vm_config *config = exec->config;
     struct init_request request = {
-        .path = config->exec_path,
-        .workdir = config->exec_workdir != NULL ? config->exec_workdir : "/",
+        .path = config->exec_path != NULL ? config->exec_path : "",
+        .workdir = config->exec_workdir != NULL ? config->exec_workdir
+                   : config->exec_from_guest    ? ""
+                                                : "/",
         .args = (const char *const *)config->exec_args.items,
         .env = (const char *const *)config->exec_env.items,
         .arg_count = config->exec_args.count,
@@ -279,6 +283,7 @@ static int encode_request(struct exec *exec, struct vial_error *err)
         .has_terminal = exec->has_terminal,
         .has_uid = config->has_exec_uid,
         .has_gid = config->has_exec_gid,
+        .wants_config = config->exec_from_guest,
     };
     for (size_t i = 0; i < config->rlimit_count && i < LIMIT_RLIMITS; i++) /* more of them are refused below */
         request.rlimits[i] = (struct init_rlimit){
@@ -313,7 +318,7 @@ int exec_new(const struct vial_vm_config *config, bool has_terminal, struct exec
         return error_no_memory(err, VIAL_PHASE_START);
     *exec = (struct exec){
         .config = config,
-        .has_program = config->exec_path != NULL,
+        .has_program = config_has_program(config),
         .has_terminal = has_terminal,
         .streams = {-1, -1, -1},
         .null_fd = -1,
@@ -417,7 +422,8 @@ uint64_t exec_started_ns(const struct exec *exec)
 
 /* ---- the end ---- */
 
-enum { code_cannot_execute = 126, code_not_found = 127, code_signal = 128 }; /* as shells have it (POSIX XCU 2.8.2) */
+/* As shells have it (POSIX XCU 2.8.2), and libkrun the first. */
+enum { code_not_set_up = 125, code_cannot_execute = 126, code_not_found = 127, code_signal = 128 };
 
 /* A path of the user's in a sentence: short enough to leave room for the reason. */
 static struct error_text quote(const char *text)
@@ -432,19 +438,23 @@ static struct error_text quote(const char *text)
 /* What the stage was about; empty where there is nothing to name. */
 static struct error_text subject_of(const struct exec *exec)
 {
+    static const struct error_text the_guests = {"what the guest names"};
+    const struct vial_vm_config *config = exec->config;
     struct error_text subject = {""};
     if (!exec->has_program) /* the guest blames what nobody asked for */
         return subject;
     switch (exec->end.stage) {
     case INIT_STAGE_EXEC:
-        return quote(exec->config->exec_path);
+        return config->exec_path != NULL ? quote(config->exec_path) : the_guests;
     case INIT_STAGE_CHDIR:
-        return quote(exec->config->exec_workdir != NULL ? exec->config->exec_workdir : "/");
+        return config->exec_workdir != NULL ? quote(config->exec_workdir)
+               : config->exec_from_guest    ? the_guests
+                                            : quote("/");
     case INIT_STAGE_SETUID:
-        snprintf(subject.text, sizeof(subject.text), "%u", exec->config->exec_uid);
+        snprintf(subject.text, sizeof(subject.text), "%u", config->exec_uid);
         return subject;
     case INIT_STAGE_SETGID:
-        snprintf(subject.text, sizeof(subject.text), "%u", exec->config->exec_gid);
+        snprintf(subject.text, sizeof(subject.text), "%u", config->exec_gid);
         return subject;
     case INIT_STAGE_REQUEST:
     case INIT_STAGE_SYSTEM:
@@ -460,22 +470,51 @@ static struct error_text subject_of(const struct exec *exec)
     case INIT_STAGE_INTERFACE:
     case INIT_STAGE_LEASE:
     case INIT_STAGE_SETGROUPS:
+    case INIT_STAGE_CONFIG:
         break;
     }
     return subject;
 }
 
+/* The guest's file, whose name is what the request says, and the place in it. */
+static void explain_config(const struct exec *exec, char *text, size_t size)
+{
+    static const char key[] = INIT_CONFIG_VARIABLE "=";
+    const struct string_list *env = &exec->config->exec_env;
+    const char *name = INIT_CONFIG_FILE;
+    const char *why = exec->end.os_error == EBADMSG  ? "this is no JSON"
+                      : exec->end.os_error == EINVAL ? "what stands here makes no sense there"
+                      : exec->end.os_error == E2BIG  ? "this is too much"
+                                                     : strerrordesc_np((int)exec->end.os_error);
+    char place[32] = "";
+    for (size_t i = env->count; i-- > 0;)
+        if (strncmp(env->items[i], key, sizeof(key) - 1) == 0)
+            name = env->items[i] + sizeof(key) - 1;
+    if (exec->end.mount != INIT_NO_MOUNT)
+        snprintf(place, sizeof(place), " at byte %u", exec->end.mount);
+    snprintf(text, size, "config %s%s: %s", quote(name).text, place,
+             why != NULL ? why : "an unknown error of the guest");
+}
+
 static void judge_failure(const struct exec *exec, struct vial_exit *exit)
 {
+    bool is_libkruns = exec->config->exec_from_guest; /* and so are the codes */
+    if (is_libkruns && exec->end.stage != INIT_STAGE_EXEC)
+        exit->code = code_not_set_up;
+    if (is_libkruns && exec->end.stage == INIT_STAGE_CONFIG) {
+        explain_config(exec, exit->detail, sizeof(exit->detail));
+        return;
+    }
     if (plan_is_blamed(&exec->end)) {
         plan_explain(&exec->plan, &exec->end, exit->detail, sizeof(exit->detail));
-        return; /* with code 0: nothing has run that could have one */
+        return; /* else with code 0: nothing has run that could have one */
     }
     struct error_text subject = subject_of(exec);
     int os_error = (int)exec->end.os_error;
     const char *why = strerrordesc_np(os_error);
     bool is_missing = exec->end.stage == INIT_STAGE_EXEC && os_error == ENOENT;
-    exit->code = is_missing ? code_not_found : code_cannot_execute;
+    if (exit->code == 0)
+        exit->code = is_missing ? code_not_found : code_cannot_execute;
     snprintf(exit->detail, sizeof(exit->detail), "%s%s%s: %s", init_stage_name(exec->end.stage),
              subject.text[0] != '\0' ? " " : "", subject.text, why != NULL ? why : "an unknown error of the guest");
 }

@@ -50,8 +50,9 @@ uint64_t exec_started_ns(const struct exec *exec);
 
 /* What the end of the machine means for its program. COMPLETED and GUEST_RESET become COMPLETED or FAILED, with the
  * program's exit code, or 128 + signal, or 126 and 127 where it could not be executed (127: there is no such file), or
- * without a code where something could not be mounted, and a detail; other reasons stay as they are. Not before the
- * console has stopped. */
+ * without a code where something could not be mounted, and a detail; other reasons stay as they are. Where the guest
+ * says itself what runs (exec_from_guest), 126 is only for a program that cannot be executed, and 125 for everything
+ * else. Not before the console has stopped. */
 void exec_judge(const struct exec *exec, struct vial_exit *exit);
 
 #endif

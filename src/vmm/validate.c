@@ -196,7 +196,7 @@ static int check_exec(const struct vial_vm_config *config, struct vial_error *er
     if (config->exec_path != NULL && config->exec_path[0] == '\0')
         return refuse(err, VIAL_ERROR_MISSING, "exec.path", "", "give the path or the name of a program",
                       "it is empty");
-    if (config->exec_path == NULL && config->exec_args.count > 0)
+    if (!config_has_program(config) && config->exec_args.count > 0)
         return refuse(err, VIAL_ERROR_MISSING, "exec.path", "",
                       "give the program in exec.path; exec.args begins behind it",
                       "there are arguments, but no program");
@@ -245,7 +245,7 @@ static int check_agent(const struct vial_vm_config *config, struct vial_error *e
     socklen_t length = sizeof(type), peer_length = sizeof(peer);
     if (config->agent_fd < 0)
         return 0;
-    if (config->exec_path != NULL)
+    if (config_has_program(config))
         return refuse(err, VIAL_ERROR_CONFLICT, "agent", "", "give the program to the agent",
                       "the guest's init either runs a program or is an agent");
     if (getsockopt(config->agent_fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM ||

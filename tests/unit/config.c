@@ -307,7 +307,7 @@ static const char everything[] =
     "  \"gpu\": {\"virgl_flags\": 1, \"shared_memory_mib\": 2}, \"sound\": true},"
     " \"exec\": {\"path\": \"/bin/sh\", \"args\": [\"-c\", \"echo \\n\\u00e9\"], \"env\": {\"A\": \"b=c\"}, "
     "\"workdir\": \"/tmp\","
-    "  \"uid\": 1, \"gid\": 2, \"rlimits\": [\"NOFILE=1:unlimited\"]}}";
+    "  \"uid\": 1, \"gid\": 2, \"rlimits\": [\"NOFILE=1:unlimited\"], \"from_guest\": true}}";
 
 TEST(json_says_everything)
 {
@@ -339,6 +339,7 @@ TEST(json_says_everything)
     CHECK(config->port_map[0].host == 8080 && config->port_map[0].guest == 80 && config->local_only);
     CHECK(config->vsock_ports[0].port == 2695 && config->vsock_ports[0].listen);
     CHECK(!config->has_implicit_console && config->has_gpu && config->has_sound && config->console_port_count == 1);
+    CHECK(config->exec_from_guest);
     CHECK_TEXT(config->exec_args.items[1], "echo \n\xc3\xa9");
     CHECK_TEXT(config->exec_env.items[0], "A=b=c");
     CHECK(config->has_exec_uid && config->exec_uid == 1 && config->has_exec_gid && config->exec_gid == 2);

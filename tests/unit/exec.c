@@ -104,7 +104,7 @@ static void judge(int reason)
 TEST(an_agent_stands_before_the_init)
 {
     struct vial_agent_options options = VIAL_AGENT_OPTIONS_INIT;
-    uint8_t bytes[64], expected[] = "\x10\0\0\0\3\0\4\0\2\0\0\0\0\0\0\0\0\0\0\0box";
+    uint8_t bytes[64], expected[] = "\x10\0\0\0\3\0\5\0\2\0\0\0\0\0\0\0\0\0\0\0box";
     int ends[2];
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     options.fd = ends[0];
@@ -175,7 +175,7 @@ TEST(the_request_is_given_once)
         CHECK(length < sizeof(bytes) - 7);
     CHECK_INT(hear(bytes, 7), -EAGAIN);
     CHECK(!is_readable());
-    CHECK(memcmp(bytes, "\xd\0\0\0\3\0\4\0\1\0\0\0\0\0\0\0\0\0\0\0", setup_bytes) ==
+    CHECK(memcmp(bytes, "\xd\0\0\0\3\0\5\0\1\0\0\0\0\0\0\0\0\0\0\0", setup_bytes) ==
           0); /* nothing to mount, a request */
     CHECK_INT(init_decode_header(bytes + setup_bytes, &header), 0);
     const uint8_t *body = bytes + setup_bytes + INIT_HEADER_BYTES;
@@ -204,7 +204,7 @@ TEST(it_can_be_waited_for)
     say(&(struct init_answer){.kind = INIT_ENDED, .number = 1}, 100);
     CHECK(is_readable());
     CHECK_INT(hear(bytes, sizeof(bytes)), INIT_HEADER_BYTES);
-    CHECK(memcmp(bytes, "\0\0\0\0\2\0\4\0", INIT_HEADER_BYTES) == 0);
+    CHECK(memcmp(bytes, "\0\0\0\0\2\0\5\0", INIT_HEADER_BYTES) == 0);
     CHECK(!is_readable() && hear(bytes, 1) == -EAGAIN);
     end();
 }
@@ -331,6 +331,74 @@ TEST(a_program_that_cannot_be_executed)
     end();
 }
 
+/* What the guest is to run is its own to say, and where it says so. */
+static int fail_from_guest(const char *path, const char *variable, enum init_stage stage, uint32_t os_error,
+                           uint32_t place)
+{
+    const char *const env[] = {"A=b", variable, NULL};
+    struct vial_exec_options options = VIAL_EXEC_OPTIONS_INIT;
+    options.path = path;
+    options.env = env;
+    options.from_guest = true;
+    int result = vial_vm_config_new(&config, &err);
+    if (result == 0)
+        result = vial_vm_config_set_exec(config, &options, &err);
+    if (result == 0)
+        result = exec_new(config, false, &exec, &err);
+    if (result < 0)
+        return result;
+    port_count = exec_ports(exec, ports);
+    say(&(struct init_answer){.kind = INIT_FAILED, .stage = stage, .os_error = os_error, .mount = place}, 1);
+    return 0;
+}
+
+TEST(what_a_guest_says_by_itself_is_judged_as_libkrun_does)
+{
+    static const struct {
+        const char *path, *variable;
+        enum init_stage stage;
+        uint32_t os_error, place;
+        int code;
+        const char *detail;
+    } cases[] = {
+        {NULL, NULL, INIT_STAGE_EXEC, ENOENT, INIT_NO_MOUNT, 127,
+         "exec what the guest names: No such file or directory"},
+        {"/bin/it", NULL, INIT_STAGE_EXEC, EACCES, INIT_NO_MOUNT, 126, "exec \"/bin/it\": Permission denied"},
+        {NULL, NULL, INIT_STAGE_CHDIR, ENOENT, INIT_NO_MOUNT, 125,
+         "chdir what the guest names: No such file or directory"},
+        {NULL, NULL, INIT_STAGE_RLIMIT, EPERM, INIT_NO_MOUNT, 125, "rlimit: Operation not permitted"},
+        {NULL, NULL, INIT_STAGE_CONFIG, EBADMSG, 17, 125, "config \"/.krun_config.json\" at byte 17: this is no JSON"},
+        {NULL, "KRUN_CONFIG=/etc/\"it", INIT_STAGE_CONFIG, EINVAL, 0, 125,
+         "config \"/etc/\\\"it\" at byte 0: what stands here makes no sense there"},
+        {NULL, "KRUN_CONFIG=/x", INIT_STAGE_CONFIG, E2BIG, 5, 125, "config \"/x\" at byte 5: this is too much"},
+        {NULL, "KRUN_CONFIG=/x", INIT_STAGE_CONFIG, EISDIR, INIT_NO_MOUNT, 125, "config \"/x\": Is a directory"},
+        {NULL, NULL, INIT_STAGE_SYSTEM, ENODEV, INIT_NO_MOUNT, 125, NULL},
+    };
+    for (size_t i = 0; i < array_length(cases); i++) {
+        CHECK_INT(fail_from_guest(cases[i].path, cases[i].variable, cases[i].stage, cases[i].os_error, cases[i].place),
+                  0);
+        CHECK_INT(port_count, 4);
+        judge(VIAL_EXIT_COMPLETED);
+        CHECK_INT(judged.reason, VIAL_EXIT_FAILED);
+        CHECK_INT(judged.code, cases[i].code);
+        if (cases[i].detail != NULL)
+            CHECK_TEXT(judged.detail, cases[i].detail);
+        end();
+    }
+}
+
+TEST(a_request_leaves_open_what_the_guest_says)
+{
+    static const char expected[] = "\0\0A=b";
+    uint8_t bytes[128];
+    CHECK_INT(fail_from_guest(NULL, NULL, INIT_STAGE_EXEC, ENOENT, INIT_NO_MOUNT), 0);
+    ssize_t length = hear(bytes, sizeof(bytes)) - INIT_HEADER_BYTES; /* without the goodbye */
+    CHECK(length > (ssize_t)(sizeof(expected) + 24 + INIT_HEADER_BYTES));
+    CHECK(memcmp(bytes + length - sizeof(expected), expected, sizeof(expected)) == 0);
+    CHECK(memcmp(bytes + length - sizeof(expected) - 24, "\x8\0\0\0", 4) == 0);
+    end();
+}
+
 TEST(a_long_name_leaves_the_reason_in_sight)
 {
     char name[1000];
@@ -356,7 +424,7 @@ TEST(a_guest_that_says_too_little)
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended, and nothing in it asked what to do: its init is not vial-init");
     CHECK_INT(init_port()->ops->read(init_port()->ops_user, &byte, 1), 1);
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
-    say_bytes("\0\0\0\0\x10\0\4", 7); /* nearly a STARTED */
+    say_bytes("\0\0\0\0\x10\0\5", 7); /* nearly a STARTED */
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
     say_bytes("\0", 1);
     JUDGED(VIAL_EXIT_FAILED, 0, "the guest ended before its init had said how the program ended");
@@ -558,10 +626,10 @@ TEST(nonsense_is_remembered_and_the_rest_ignored)
     static char noise[100000];
     memset(noise, 0xff, sizeof(noise));
     CONFUSED(CHECK_INT(say_bytes(noise, sizeof(noise)), sizeof(noise)));
-    CONFUSED(say_bytes("\0\0\0\0\2\0\4\0", 8));                             /* GOODBYE is ours to say */
-    CONFUSED(say_bytes("\xd\0\0\0\3\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0", 21));   /* a SETUP, too */
-    CONFUSED(say_bytes("\x18\0\0\0\1\0\4\0", 8));                           /* and a REQUEST, with its longer body */
-    CONFUSED(say_bytes("\xc\0\0\0\x11\0\4\0\0\0\0\0\1\0\0\0\0\0\0\0", 20)); /* no such stage */
+    CONFUSED(say_bytes("\0\0\0\0\2\0\5\0", 8));                             /* GOODBYE is ours to say */
+    CONFUSED(say_bytes("\xd\0\0\0\3\0\5\0\0\0\0\0\0\0\0\0\0\0\0\0", 21));   /* a SETUP, too */
+    CONFUSED(say_bytes("\x18\0\0\0\1\0\5\0", 8));                           /* and a REQUEST, with its longer body */
+    CONFUSED(say_bytes("\xc\0\0\0\x11\0\5\0\0\0\0\0\1\0\0\0\0\0\0\0", 20)); /* no such stage */
     CONFUSED(say(&(struct init_answer){.kind = INIT_ENDED}, 1));            /* an end without a start */
     CONFUSED((say(&started, 8), say(&started, 8)));                         /* two starts */
     CONFUSED((say(&started, 8), say(&(struct init_answer){.kind = INIT_FAILED, .stage = 1, .os_error = 1}, 8)));
@@ -570,7 +638,7 @@ TEST(nonsense_is_remembered_and_the_rest_ignored)
 
 TEST(an_init_of_another_version_is_told_as_that)
 {
-    static const char *const headers[] = {"\0\0\0\0\x10\0\1\0", "\xc\0\0\0\x11\0\3\0", "\0\0\0\0\x10\0\5\0"};
+    static const char *const headers[] = {"\0\0\0\0\x10\0\1\0", "\xc\0\0\0\x11\0\4\0", "\0\0\0\0\x10\0\6\0"};
     for (size_t i = 0; i < array_length(headers); i++) {
         CHECK_INT(begin(false), 0);
         say_bytes(headers[i], 8);

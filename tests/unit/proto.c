@@ -107,7 +107,7 @@ TEST(a_request_arrives_as_it_was_sent)
 /* What init.h describes, byte by byte. */
 TEST(the_layout_is_the_described_one)
 {
-    static const uint8_t expected[] = {41,  0,   0, 0,   1,   0, 4,   0, /* body, kind, version */
+    static const uint8_t expected[] = {41,  0,   0, 0,   1,   0, 5,   0, /* body, kind, version */
                                        2,   0,   0, 0,                   /* flags: uid */
                                        1,   2,   0, 0,   0,   0, 0,   0, /* ids */
                                        1,   0,   0, 0,   1,   0, 0,   0, /* arguments, environment */
@@ -177,7 +177,8 @@ static int with_number(size_t offset, uint32_t number)
 TEST(wrong_numbers_are_refused)
 {
     CHECK_INT(with_number(flags_at, 7), 0);
-    CHECK_INT(with_number(flags_at, 8), -EPROTO);
+    CHECK_INT(with_number(flags_at, 15), 0);
+    CHECK_INT(with_number(flags_at, 16), -EPROTO);
     CHECK_INT(with_number(flags_at, 0x80000007), -EPROTO);
     CHECK_INT(with_number(flags_at, 5), -EPROTO); /* a uid that is not given */
     CHECK_INT(with_number(uid_at, UINT32_MAX), -EPROTO);
@@ -300,6 +301,18 @@ TEST(what_no_request_may_say)
     REFUSED(request.rlimits[0].resource = 8, -EINVAL);
     REFUSED(request.rlimits[0].soft = 201, -EINVAL);
     REFUSED(request.rlimit_count = LIMIT_RLIMITS + 1, -E2BIG);
+    REFUSED((request.wants_config = true, request.workdir = "var"), -EINVAL);
+}
+
+TEST(what_is_missing_can_be_the_guests_to_say)
+{
+    auto_buffer struct buffer buffer;
+    struct init_request request = {.path = "", .workdir = "", .wants_config = true};
+    CHECK_INT(encode(&request, &buffer), 0);
+    CHECK_INT(buffer.length, INIT_HEADER_BYTES + 24 + 2);
+    CHECK_INT(decode(buffer.data, buffer.length), 0);
+    CHECK(decoded.wants_config && decoded.path[0] == '\0' && decoded.workdir[0] == '\0' && decoded.args[0] == NULL);
+    forget();
 }
 
 /* ---- setups ---- */
@@ -350,7 +363,7 @@ TEST(a_setup_arrives_as_it_was_sent)
 
 TEST(the_layout_of_a_setup_is_the_described_one)
 {
-    static const uint8_t expected[] = {42,  0,   0,   0,   3, 0,   4,   0, /* body, kind, version */
+    static const uint8_t expected[] = {42,  0,   0,   0,   3, 0,   5,   0, /* body, kind, version */
                                        1,   0,   0,   0,   1, 0,   0,   0, /* a request follows; one mount */
                                        0,   0,   0,   0,                   /* no network */
                                        'b', 'o', 'x', 0,   4, 0,   0,   0,   1,   0, 0,   0,   1,   0,
@@ -502,29 +515,29 @@ static int try_header(uint32_t body_bytes, uint16_t kind, uint16_t version)
 
 TEST(a_header_has_a_length_that_its_kind_can_have)
 {
-    CHECK_INT(try_header(24, INIT_REQUEST, 4), 0);
-    CHECK_INT(try_header(23, INIT_REQUEST, 4), -EPROTO);
-    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES, INIT_REQUEST, 4), 0);
-    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES + 1, INIT_REQUEST, 4), -EPROTO);
-    CHECK_INT(try_header(UINT32_MAX, INIT_REQUEST, 4), -EPROTO);
+    CHECK_INT(try_header(24, INIT_REQUEST, INIT_VERSION), 0);
+    CHECK_INT(try_header(23, INIT_REQUEST, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES, INIT_REQUEST, INIT_VERSION), 0);
+    CHECK_INT(try_header(LIMIT_EXEC_REQUEST_BYTES + 1, INIT_REQUEST, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(UINT32_MAX, INIT_REQUEST, INIT_VERSION), -EPROTO);
     CHECK_INT(try_header(24, INIT_REQUEST, 0), -EPROTO);
-    CHECK_INT(try_header(24, INIT_REQUEST, 3), -EPROTO); /* without networks */
-    CHECK_INT(try_header(24, INIT_REQUEST, 5), -EPROTO);
-    CHECK_INT(try_header(0, INIT_GOODBYE, 4), 0);
-    CHECK_INT(try_header(1, INIT_GOODBYE, 4), -EPROTO);
-    CHECK_INT(try_header(13, INIT_SETUP, 4), 0);
-    CHECK_INT(try_header(12, INIT_SETUP, 4), -EPROTO);
-    CHECK_INT(try_header(LIMIT_SETUP_BYTES, INIT_SETUP, 4), 0);
-    CHECK_INT(try_header(LIMIT_SETUP_BYTES + 1, INIT_SETUP, 4), -EPROTO);
-    CHECK_INT(try_header(0, INIT_STARTED, 4), 0);
-    CHECK_INT(try_header(8, INIT_STARTED, 4), -EPROTO);
-    CHECK_INT(try_header(12, INIT_FAILED, 4), 0);
-    CHECK_INT(try_header(8, INIT_FAILED, 4), -EPROTO);
-    CHECK_INT(try_header(8, INIT_ENDED, 4), 0);
-    CHECK_INT(try_header(12, INIT_ENDED, 4), -EPROTO);
-    CHECK_INT(try_header(8, 0, 4), -EPROTO);
-    CHECK_INT(try_header(0, 4, 4), -EPROTO);
-    CHECK_INT(try_header(8, 65535, 4), -EPROTO);
+    CHECK_INT(try_header(24, INIT_REQUEST, 4), -EPROTO); /* without the guest's own configuration */
+    CHECK_INT(try_header(24, INIT_REQUEST, 6), -EPROTO);
+    CHECK_INT(try_header(0, INIT_GOODBYE, INIT_VERSION), 0);
+    CHECK_INT(try_header(1, INIT_GOODBYE, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(13, INIT_SETUP, INIT_VERSION), 0);
+    CHECK_INT(try_header(12, INIT_SETUP, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(LIMIT_SETUP_BYTES, INIT_SETUP, INIT_VERSION), 0);
+    CHECK_INT(try_header(LIMIT_SETUP_BYTES + 1, INIT_SETUP, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(0, INIT_STARTED, INIT_VERSION), 0);
+    CHECK_INT(try_header(8, INIT_STARTED, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(12, INIT_FAILED, INIT_VERSION), 0);
+    CHECK_INT(try_header(8, INIT_FAILED, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(8, INIT_ENDED, INIT_VERSION), 0);
+    CHECK_INT(try_header(12, INIT_ENDED, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(8, 0, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(0, 4, INIT_VERSION), -EPROTO);
+    CHECK_INT(try_header(8, 65535, INIT_VERSION), -EPROTO);
 }
 
 static int try_answer(enum init_kind kind, uint32_t first, uint32_t second, struct init_answer *answer)
@@ -534,9 +547,9 @@ static int try_answer(enum init_kind kind, uint32_t first, uint32_t second, stru
     return init_decode_answer(&header, (const uint8_t *)words, answer);
 }
 
-static int try_mount_number(uint32_t number)
+static int try_failed(enum init_stage stage, uint32_t number)
 {
-    uint32_t words[] = {INIT_STAGE_MOUNT, EINVAL, number};
+    uint32_t words[] = {stage, EINVAL, number};
     struct init_header header = {.body_bytes = sizeof(words), .kind = INIT_FAILED};
     struct init_answer answer;
     return init_decode_answer(&header, (const uint8_t *)words, &answer);
@@ -549,6 +562,8 @@ TEST(answers_arrive_as_they_were_sent)
         {.kind = INIT_FAILED, .stage = INIT_STAGE_EXEC, .os_error = ENOENT},
         {.kind = INIT_FAILED, .stage = INIT_STAGE_REQUEST, .os_error = 4095, .mount = INIT_NO_MOUNT},
         {.kind = INIT_FAILED, .stage = INIT_STAGE_MOUNT, .os_error = EINVAL, .mount = LIMIT_MOUNTS - 1},
+        {.kind = INIT_FAILED, .stage = INIT_STAGE_CONFIG, .os_error = EBADMSG, .mount = LIMIT_KRUN_CONFIG_BYTES},
+        {.kind = INIT_FAILED, .stage = INIT_STAGE_CONFIG, .os_error = EIO, .mount = INIT_NO_MOUNT},
         {.kind = INIT_ENDED, .number = 0},
         {.kind = INIT_ENDED, .number = 255},
         {.kind = INIT_ENDED, .was_killed = true, .number = 64},
@@ -577,9 +592,10 @@ TEST(answers_without_sense_are_refused)
     CHECK_INT(try_answer(INIT_FAILED, INIT_LAST_STAGE + 1, 1, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_FAILED, 1, 0, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_FAILED, 1, 4096, &answer), -EPROTO);
-    CHECK_INT(try_mount_number(LIMIT_MOUNTS - 1), 0);
-    CHECK_INT(try_mount_number(INIT_NO_MOUNT), 0);
-    CHECK_INT(try_mount_number(LIMIT_MOUNTS), -EPROTO);
+    CHECK_INT(try_failed(INIT_STAGE_MOUNT, LIMIT_MOUNTS - 1), 0);
+    CHECK_INT(try_failed(INIT_STAGE_MOUNT, INIT_NO_MOUNT), 0);
+    CHECK_INT(try_failed(INIT_STAGE_MOUNT, LIMIT_MOUNTS), -EPROTO);
+    CHECK_INT(try_failed(INIT_STAGE_CONFIG, LIMIT_KRUN_CONFIG_BYTES + 1), -EPROTO);
     CHECK_INT(try_answer(INIT_ENDED, 0, 256, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_ENDED, 1, 0, &answer), -EPROTO);
     CHECK_INT(try_answer(INIT_ENDED, 1, 65, &answer), -EPROTO);

@@ -65,7 +65,7 @@ TEST(networks_arrive_as_they_were_sent)
 
 TEST(the_layout_of_a_network_is_the_described_one)
 {
-    static const uint8_t expected[] = {40,  0,   0,   0,   3,   0,   4,   0, /* body, kind, version */
+    static const uint8_t expected[] = {40,  0,   0,   0,   3,   0,   5,   0, /* body, kind, version */
                                        0,   0,   0,   0,                     /* nothing follows */
                                        0,   0,   0,   0,   1,   0,   0,   0, /* no mounts, one network */
                                        0,                                    /* no hostname */
