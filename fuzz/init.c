@@ -21,7 +21,9 @@ static void check_request(const uint8_t *body, size_t length)
     }
     auto_buffer struct buffer buffer = BUFFER_INIT(INIT_HEADER_BYTES + LIMIT_EXEC_REQUEST_BYTES);
     FUZZ_CHECK(request.args[-1] == request.path && request.args[request.arg_count] == NULL);
-    FUZZ_CHECK(request.env[request.env_count] == NULL && request.workdir[0] == '/');
+    FUZZ_CHECK(request.env[request.env_count] == NULL);
+    FUZZ_CHECK(request.path[0] != '\0' || request.wants_config);
+    FUZZ_CHECK(request.workdir[0] == '/' || (request.workdir[0] == '\0' && request.wants_config));
     FUZZ_CHECK(init_encode_request(&request, &buffer) == 0);
     FUZZ_CHECK(buffer.length == INIT_HEADER_BYTES + length);
     FUZZ_CHECK(memcmp(buffer.data + INIT_HEADER_BYTES, body, length) == 0);
@@ -58,17 +60,20 @@ static void check_answer(const uint8_t *data, size_t size)
     FUZZ_CHECK(length == INIT_HEADER_BYTES + header.body_bytes && memcmp(again, data, length) == 0);
 }
 
-static const struct vial_vm_config *make_config(void)
+/* One that names a program, and one that leaves that to the guest. */
+static const struct vial_vm_config *make_config(bool from_guest)
 {
-    static struct vial_vm_config *config;
+    static struct vial_vm_config *configs[2];
+    struct vial_vm_config **config = &configs[from_guest];
     struct vial_exec_options options = VIAL_EXEC_OPTIONS_INIT;
     struct vial_tmpfs_options tmpfs = VIAL_TMPFS_OPTIONS_INIT;
-    options.path = "program";
+    options.path = from_guest ? NULL : "program";
+    options.from_guest = from_guest;
     tmpfs.guest = "/scratch"; /* something to blame */
-    if (config == NULL)
-        FUZZ_CHECK(vial_vm_config_new(&config, NULL) == 0 && vial_vm_config_set_exec(config, &options, NULL) == 0 &&
-                   vial_vm_config_add_tmpfs(config, &tmpfs, NULL) == 0);
-    return config;
+    if (*config == NULL)
+        FUZZ_CHECK(vial_vm_config_new(config, NULL) == 0 && vial_vm_config_set_exec(*config, &options, NULL) == 0 &&
+                   vial_vm_config_add_tmpfs(*config, &tmpfs, NULL) == 0);
+    return *config;
 }
 
 static struct vial_exit tell_host(const uint8_t *data, size_t size, size_t piece)
@@ -78,7 +83,7 @@ static struct vial_exit tell_host(const uint8_t *data, size_t size, size_t piece
     struct vial_exit end = VIAL_EXIT_INIT;
     uint8_t heard[64];
     size_t most = 4096; /* more than the request and a goodbye */
-    FUZZ_CHECK(exec_new(make_config(), true, &exec, NULL) == 0 && exec_ports(exec, port) == 1);
+    FUZZ_CHECK(exec_new(make_config(size % 2 == 1), true, &exec, NULL) == 0 && exec_ports(exec, port) == 1);
     for (size_t done = 0; done < size; done += piece) {
         size_t part = size - done < piece ? size - done : piece;
         FUZZ_CHECK(port[0].ops->write(exec, data + done, part) == (ssize_t)part);

@@ -21,9 +21,7 @@
 #include "complete.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <termios.h>
 #include <unistd.h>
 
 struct run {
@@ -106,15 +104,6 @@ static void close_streams(struct run *run)
     }
 }
 
-/* Waits until the host has what was written on the terminal. */
-static void drain_terminal(void)
-{
-    int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0 || tcdrain(fd) < 0)
-        tell("drain", "/dev/console", -errno);
-    close(fd);
-}
-
 static int answer_host(const struct run *run, const struct init_answer *answer)
 {
     uint8_t bytes[INIT_MOST_ANSWER_BYTES];
@@ -167,7 +156,7 @@ static struct init_answer run_program(struct run *run)
     answer_host(run, &started);
     answer = program_wait(child);
     if (request->has_terminal)
-        drain_terminal();
+        console_drain();
     return answer;
 }
 
@@ -179,7 +168,7 @@ static struct init_answer run_nothing(const struct run *run, void (*report)(void
     for (int i = 0; i < PROGRAM_STREAMS; i++)
         close(i);
     report(); /* opens the console in their place */
-    drain_terminal();
+    console_drain();
     return ended;
 }
 
@@ -220,15 +209,6 @@ static void wait_for_goodbye(const struct run *run)
         tell("read", INIT_PORT, result);
 }
 
-static void close_console(void)
-{
-    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int i = 0; i < 3; i++)
-        dup2(fd, i);
-    if (fd > 2)
-        close(fd);
-}
-
 static void free_message(struct message *message)
 {
     free(message->table);
@@ -240,7 +220,7 @@ void run_for_host(void (*report)(void))
     struct run run = {.streams = {-1, -1, -1}, .completion = COMPLETION_INIT};
     struct init_answer answer;
     int essential = mount_essentials();
-    close_console();
+    console_close();
     run.port = port_wait(INIT_PORT);
     if (run.port < 0) {
         tell("open", INIT_PORT, run.port);

@@ -24,6 +24,19 @@ int prepare_system(const char *hostname);
 /* Whether this kernel is a user-mode Linux. */
 bool is_user_mode_linux(void);
 
+/* ---- console.c ---- */
+
+/* Becomes stdin, stdout and stderr where nothing is open. */
+void console_open(void);
+
+/* Descriptors 0, 1 and 2 lead nowhere, and their numbers are taken. */
+void console_close(void);
+
+bool console_is_terminal(void);
+
+/* Waits until the host has what was written there. */
+void console_drain(void);
+
 /* ---- disks.c ---- */
 
 enum { DISK_PATH_BYTES = 280 };
@@ -64,7 +77,10 @@ void storage_release(void);
 /* Opens the virtio-console port of that name: its descriptor, or -ENOENT when there is none now. */
 int port_open(const char *name);
 
-/* The same, after waiting for it, and for the host to have opened its side. Waits for ever. */
+/* The same, after waiting for it: those that the host has before it are there by then, and open. Waits for ever. */
+int port_wait_name(const char *name);
+
+/* The same, and the host has opened its side of this one, too. */
 int port_wait(const char *name);
 
 /* All of it, or -errno; -EPIPE when the host's side is closed. */
@@ -78,6 +94,10 @@ enum { PROGRAM_STREAMS = 3 };
 /* execve, of a path or of a name that is looked up in `search`, a PATH. Returns with errno set, or not at all. */
 void program_execute(const char *path, const char *search, char *const *args, char *const *env);
 
+/* Becomes the program, in a session of its own, with these streams (-1: what it has); the terminal of the request
+ * stands below them. Returns the stage that failed, with errno set, or not at all. */
+enum init_stage program_become(const struct init_request *request, const int streams[PROGRAM_STREAMS]);
+
 /* Starts the program: its process, which has executed it, in *ret_child. Otherwise the answer says what failed. */
 bool program_start(const struct init_request *request, const int streams[PROGRAM_STREAMS], pid_t *ret_child,
                    struct init_answer *ret_failure);
@@ -90,5 +110,13 @@ struct init_answer program_wait(pid_t child);
 /* Asks the host what to mount and to run, does it, and tells how it ended. Without a program it calls `report` on the
  * console instead. */
 void run_for_host(void (*report)(void));
+
+/* ---- words.c ---- */
+
+/* Whether the kernel's command line says what is to run: it becomes this process's arguments and environment. */
+bool has_words(int count, char *const args[]);
+
+/* Runs it, and tells the host's folder that is the root how it ended. */
+void run_by_words(int count, char *const args[]);
 
 #endif

@@ -4,8 +4,9 @@
  *
  * With VIAL_EXEC in its environment (a word on the kernel's command line) it mounts a root and what lies below, runs
  * one program and tells the host how it ended, or becomes the host's agent (agent.c) until that ends; exec.c does it,
- * and proto/init.h is what they agree on. Without it, it mounts what it needs to know where it is (/proc, /dev), and
- * prints one line on its standard output:
+ * and proto/init.h is what they agree on. Else, with words of libkrun's on that command line, it does what they say
+ * (words.c). Without either it mounts what it needs to know where it is (/proc, /dev), and prints one line on its
+ * standard output:
  *
  *     vial-init: up 0.123 s, kernel 7.3.1, 2 CPUs
  *
@@ -37,16 +38,6 @@ static void complain(const char *what, const char *on)
     dprintf(STDOUT_FILENO, "vial-init: %s %s: %s\n", what, on, strerror(errno));
 }
 
-/* With nothing open, the next three opens become stdin, stdout and stderr. */
-static void open_console(void)
-{
-    if (fcntl(STDOUT_FILENO, F_GETFD) >= 0)
-        return;
-    for (int i = 0; i < 3; i++)
-        if (open("/dev/console", O_RDWR) < 0)
-            return; /* there is nobody to tell */
-}
-
 static void report(void)
 {
     char uptime[64] = "";
@@ -66,7 +57,7 @@ static void report(void)
 static void say_up(void)
 {
     int result = mount_essentials();
-    open_console();
+    console_open();
     errno = -result;
     if (result < 0)
         complain("mount", "/dev, /proc or /sys");
@@ -82,7 +73,7 @@ static _Noreturn void end_machine(void)
         pause();
 }
 
-int main(void)
+int main(int count, char *args[])
 {
     if (getpid() != 1) {
         dprintf(STDERR_FILENO, "vial-init: this is a guest's first process; it has no use elsewhere\n");
@@ -90,6 +81,8 @@ int main(void)
     }
     if (getenv(INIT_VARIABLE) != NULL)
         run_for_host(say_up);
+    else if (has_words(count, args))
+        run_by_words(count, args);
     else
         say_up();
     end_machine();

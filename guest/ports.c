@@ -102,7 +102,7 @@ static int wait_for_news(int fd)
     }
 }
 
-static int wait_for_name(const char *name)
+int port_wait_name(const char *name)
 {
     int news = listen_to_kernel();
     int fd = port_open(name), result = 0;
@@ -134,7 +134,7 @@ static int wait_for_host(int fd)
 
 int port_wait(const char *name)
 {
-    int fd = wait_for_name(name);
+    int fd = port_wait_name(name);
     int result = fd < 0 ? fd : wait_for_host(fd);
     if (result == 0)
         return fd;

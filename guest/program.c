@@ -55,7 +55,7 @@ static int take_terminal(const struct init_request *request)
 static int take_streams(const int streams[PROGRAM_STREAMS])
 {
     for (int i = 0; i < PROGRAM_STREAMS; i++)
-        if (dup2(streams[i], i) < 0)
+        if (streams[i] >= 0 && dup2(streams[i], i) < 0)
             return -1;
     return 0;
 }
@@ -115,15 +115,14 @@ static void execute(const struct init_request *request)
                     (char *const *)(uintptr_t)request->env);
 }
 
-/* Returns the stage that failed, with errno set, or not at all. */
-static enum init_stage become_program(const struct init_request *request, const int streams[PROGRAM_STREAMS])
+enum init_stage program_become(const struct init_request *request, const int streams[PROGRAM_STREAMS])
 {
     bool changes_ids = request->has_uid || request->has_gid;
     setsid(); /* cannot fail: a child leads no group yet */
     umask(022);
     if (request->has_terminal && take_terminal(request) < 0)
         return INIT_STAGE_TERMINAL;
-    if (!request->has_terminal && take_streams(streams) < 0)
+    if (take_streams(streams) < 0)
         return INIT_STAGE_STREAMS;
     if (set_limits(request) < 0)
         return INIT_STAGE_RLIMIT;
@@ -141,7 +140,7 @@ static enum init_stage become_program(const struct init_request *request, const 
 
 static _Noreturn void run_child(const struct init_request *request, const int streams[PROGRAM_STREAMS], int pipe_fd)
 {
-    struct failure failure = {.stage = become_program(request, streams)};
+    struct failure failure = {.stage = program_become(request, streams)};
     failure.os_error = errno;
     ssize_t written = write(pipe_fd, &failure, sizeof(failure)); /* fits: the pipe is empty and 8 bytes are atomic */
     _exit(written == sizeof(failure) ? 126 : 125);

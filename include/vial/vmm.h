@@ -575,10 +575,10 @@ VIAL_API int vial_vm_config_set_sound(struct vial_vm_config *config, bool wants_
  * are a terminal, it has that one. They are duplicated, and so stay open until machine and configuration are freed.
  *
  * With from_guest the guest says what is not given here: path, arguments, environment and working directory. Its first
- * process looks into a file, $KRUN_CONFIG of the environment given here or /.krun_config.json, which is an OCI runtime's
- * configuration or an image's, and need not be there. What is to run is the path and args given here, or what the file
- * says, or the args alone (the first is the program then), or /bin/sh. The exit code is 127 where there is no such
- * program, 126 where it cannot be executed, and 125 where the guest could not set up what it needs.
+ * process looks into a file, $KRUN_CONFIG of the environment given here or /.krun_config.json, which is an OCI
+ * runtime's configuration or an image's, and need not be there. What is to run is the path and args given here, or
+ * what the file says, or the args alone (the first is the program then), or /bin/sh. The exit code is 127 where there
+ * is no such program, 126 where it cannot be executed, and 125 where the guest could not set up what it needs.
  *
  * The guest's first process has to be the project's vial-init. */
 struct vial_exec_options {
