@@ -175,8 +175,8 @@ class Guest:
     def __init__(self, *options, verb="boot", memory=512):
         self.errors = tempfile.TemporaryFile(dir=work)  # pylint: disable=consider-using-with
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-            [VIAL, verb, "--engine", ENGINE, "--root", "host", "--memory", str(memory), "-v",
-             f"{HERE}/guest:/mnt/tests:ro", *options, "--", "python3", "-B", "/mnt/tests/network.py"],
+            [VIAL, verb, *options, "--engine", ENGINE, "--root", "host", "--memory", str(memory), "-v",
+             f"{HERE}/guest:/mnt/tests:ro", "--", "python3", "-B", "/mnt/tests/network.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True)
         self.answers = {0: queue.SimpleQueue()}
         self.last = 0
@@ -685,32 +685,29 @@ def sandbox(group):
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454ca, 2, 0x1000
 
 
-def furnish():
-    """The network of this namespace. Its uplink is there, and has a carrier, as long as what this returns is open."""
+def furnish(addresses=()):
+    """The network of this namespace, with more addresses. Its uplink is there, and has a carrier, as long as what this returns is open."""
     uplink = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(uplink, TUNSETIFF, struct.pack("16sH22x", b"uplink", IFF_TAP | IFF_NO_PI))
     for words in ("link set lo up", f"addr add {NEAR}/24 dev uplink",
                   f"addr add {NEAR_6}/64 dev uplink nodad", "link set uplink up", "route add default via 198.51.100.1",
-                  "-6 route add default via fd00:51::1"):
+                  "-6 route add default via fd00:51::1", *(f"addr add {address} dev uplink{' nodad' if ':' in address else ''}" for address in addresses)):
         expect(command("ip", *words.split()), (0, ""), words)
     return uplink
 
 
-GROUPS = {"vsock": vsock, "passt": passt, "walls": walls, "others": others, "sandbox": sandbox}
-
-
-def main():
+def main(groups, names, addresses=()):
     global work  # pylint: disable=global-statement
     peer.prepare()
-    uplink = furnish()
-    for name in sys.argv[4:] or GROUPS:
+    uplink = furnish(addresses)
+    for name in names or groups:
         if os.path.exists(f"{OUT}/{name}.status"):
             continue
         with tempfile.TemporaryDirectory(prefix="vial-") as work:
             os.environ["VIAL_HOME"] = f"{work}/home"
-            Group(name).run(GROUPS[name])
+            Group(name).run(groups[name])
     os.close(uplink)
 
 
 if __name__ == "__main__":
-    main()
+    main({"vsock": vsock, "passt": passt, "walls": walls, "others": others, "sandbox": sandbox}, sys.argv[4:])

@@ -34,13 +34,13 @@ import sys
 import threading
 
 FAMILIES = {"vsock": socket.AF_VSOCK, "unix": socket.AF_UNIX, "tcp": socket.AF_INET, "tcp6": socket.AF_INET6,
-            "udp": socket.AF_INET, "udp6": socket.AF_INET6}
+            "unixgram": socket.AF_UNIX, "udp": socket.AF_INET, "udp6": socket.AF_INET6}
 PATIENCE = 60  # seconds for anything that has to come from the other side
 CONNECT_TIMEOUT = 6  # SO_VM_SOCKETS_CONNECT_TIMEOUT: 2 s are not enough where all is emulated
 
 
 def address_of(target):
-    return target[1] if target[0] == "unix" else tuple(target[1:])
+    return target[1] if FAMILIES[target[0]] == socket.AF_UNIX else tuple(target[1:])
 
 
 def content(number, size):
@@ -84,12 +84,13 @@ def how_it_ends(stream):
 
 class Server:
     def __init__(self, address):
-        kind = socket.SOCK_DGRAM if address[0].startswith("udp") else socket.SOCK_STREAM
+        kind = socket.SOCK_DGRAM if address[0].startswith("udp") or address[0] == "unixgram" else socket.SOCK_STREAM
         self.socket = socket.socket(FAMILIES[address[0]], kind)
         if address[0].startswith("tcp"):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(address_of(address))
-        self.ends, self.checksums = [], []  # of streams of kind h and f
+        self.ends, self.checksums = [], []  # of streams of kind h and f; also of datagrams that nobody signed
+        self.names = []  # of streams: our end's and the other's
         self.accepted = 0  # streams, or datagrams
         self.changed = threading.Condition()
         self.gate = threading.Event()
@@ -103,7 +104,8 @@ class Server:
 
     def accept(self):
         while True:
-            stream, _ = self.socket.accept()
+            stream, name = self.socket.accept()
+            self.names.append([stream.getsockname(), name])
             self.accepted += 1
             threading.Thread(target=self.serve, args=[stream], daemon=True).start()
 
@@ -111,7 +113,10 @@ class Server:
         while True:
             data, peer = self.socket.recvfrom(65536)
             self.accepted += 1
-            self.socket.sendto(data[::-1], peer)
+            if peer:
+                self.socket.sendto(data[::-1], peer)
+            else:
+                self.keep(self.checksums, checksum(data).decode())
 
     def keep(self, items, item):
         with self.changed:
@@ -304,15 +309,19 @@ def kill_child():
     child.stdout.close()
 
 
-def asks(target, count, size):
+def asks(target, count, size, connects=True):
     """Datagrams, each answered; one may be lost on any network, but not all."""
     with socket.socket(FAMILIES[target[0]], socket.SOCK_DGRAM) as sock:
         sock.settimeout(3)
-        sock.connect(address_of(target))
+        if connects:
+            sock.connect(address_of(target))
         for number in range(count):
             data = content(number, size)
             for _ in range(5):
-                sock.send(data)
+                if connects:
+                    sock.send(data)
+                else:
+                    sock.sendto(data, address_of(target))
                 try:
                     answer = sock.recv(65536)
                     while answer != data[::-1] and number > 0:  # a late one
@@ -335,16 +344,37 @@ def fails(target, seconds=PATIENCE):
             return os.strerror(error.errno) if error.errno else "timed out"
 
 
-def is_deaf(target):
+def is_deaf(target, connects=True):
     """Nothing answers a datagram."""
     with socket.socket(FAMILIES[target[0]], socket.SOCK_DGRAM) as sock:
         sock.settimeout(1)
         try:
-            sock.connect(address_of(target))
-            sock.send(b"?")
+            if connects:
+                sock.connect(address_of(target))
+                sock.send(b"?")
+            else:
+                sock.sendto(b"?", address_of(target))
             return sock.recv(100) != b"?"
         except OSError:
             return True
+
+
+def calls(target):
+    """A stream's other end, by its name."""
+    with connect(target, b"h") as stream:
+        expect(stream.recv(1), b"h", "the answer")
+        return stream.getpeername()
+
+
+def throws(target, size, connects):
+    """A datagram that is not signed. Its checksum is with the server then."""
+    with socket.socket(FAMILIES[target[0]], socket.SOCK_DGRAM) as sock:
+        if connects:
+            sock.connect(address_of(target))
+            sock.send(content(size, size))
+        else:
+            sock.sendto(content(size, size), address_of(target))
+    return checksum(content(size, size)).decode()
 
 
 # ---- in a guest
@@ -358,6 +388,11 @@ def serve(name, address):
 
 def seen(name, list_name, count):
     return servers[name].wait(getattr(servers[name], list_name), count)
+
+
+def known(name):
+    """The names of its streams: our end's and the other's."""
+    return servers[name].names
 
 
 def read(path):
@@ -379,12 +414,21 @@ def tell(command):
                           text=True, check=False).stdout
 
 
+def make_folder(path):
+    os.makedirs(path)
+
+
+def remove(path):
+    os.unlink(path)
+
+
 def interfaces():
     return sorted(os.listdir("/sys/class/net"))
 
 
 CALLS = (echoes, echoes_at_once, sends_much, reads_first, reads_late, writes_to_late, hold, held_end, hold_in_child,
-         kill_child, asks, fails, is_deaf, serve, seen, read, becomes, tell, interfaces)
+         serve_in_child, kill_child, asks, fails, is_deaf, calls, throws, serve, seen, known, read, becomes, tell, make_folder,
+         remove, interfaces)
 
 
 def obey():
