@@ -274,6 +274,36 @@ TEST(datagrams_nowhere_are_dropped)
     world_end();
 }
 
+/* The kernel keeps those away that come after the connect, but not what already waits. */
+TEST(a_socket_with_a_peer_hears_nobody_else)
+{
+    char bytes[16];
+    struct sockaddr_storage own;
+    socklen_t own_length;
+    struct tsi_options options = {.hijacks_inet = true, .assigned_ip = "127.0.0.77"};
+    struct sockaddr_in address = world_in4("127.0.0.77", 0), other_address = world_in4("127.0.0.77", 0);
+    CHECK_INT(world_begin(&options), 0);
+    int peer = world_server(SOCK_DGRAM, (struct sockaddr *)&address, sizeof(address));
+    int other = world_server(SOCK_DGRAM, (struct sockaddr *)&other_address, sizeof(other_address));
+    struct sockaddr_in guest_address = world_in4("127.0.0.1", ntohs(address.sin_port));
+    world_create(7000, AF_INET, SOCK_DGRAM);
+    world_ask_address(TSI_SENDTO_ADDRESS, 7000, &guest_address, sizeof(guest_address));
+    CHECK(tsi_take_datagram(world.tsi, 7000, TSI_SENDTO_DATA, (const uint8_t *)"question", 8));
+    CHECK_INT(received(peer, bytes, sizeof(bytes), &own, &own_length), 8);
+    CHECK_INT(sendto(other, "before", 6, 0, (struct sockaddr *)&own, own_length), 6);
+    CHECK_INT(world_connect(7000, &guest_address, sizeof(guest_address)), 0);
+    size_t before = world.sent;
+    CHECK_INT(sendto(other, "since", 5, 0, (struct sockaddr *)&own, own_length), 5);
+    CHECK_INT(sendto(peer, "hello", 5, 0, (struct sockaddr *)&own, own_length), 5);
+    world_wait_sent(before + 1);
+    world_turn();
+    CHECK_INT(world.sent, before + 1);
+    CHECK(world.datagrams[before].length == 5 && memcmp(world.datagrams[before].bytes, "hello", 5) == 0);
+    close(other);
+    close(peer);
+    world_end();
+}
+
 TEST(a_guest_that_does_not_read_loses_datagrams)
 {
     struct sockaddr_in address = world_in4("127.0.0.1", 0);

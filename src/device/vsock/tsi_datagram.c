@@ -8,7 +8,8 @@
  * Nothing is held: what the guest or the host does not take at once is gone, as datagrams are.
  *
  * Invariants: (1) what is sent goes to an address that has passed the policy, and not to an earlier one after a newer
- * was refused. (2) one turn reads at most LIMIT_TSI_TURN_DATAGRAMS, and some more than LIMIT_TSI_TURN_BYTES.
+ * was refused. (2) what a connected IP socket passes on comes from its peer. (3) one turn reads at most
+ * LIMIT_TSI_TURN_DATAGRAMS, and some more than LIMIT_TSI_TURN_BYTES.
  *
  * Trust: bytes both ways are passed on unseen. Addresses of the guest's and of senders are not believed.
  */
@@ -21,13 +22,16 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-/* The sender of an IP datagram by the guest's name and the host's; AF_UNIX knows no places. */
+/* The sender of an IP datagram by the guest's name and the host's; our sockets of AF_UNIX have no name to send to. The
+ * kernel keeps strangers away from a socket that is connected, but not what had come before. */
 static bool is_welcome(const struct tsi_socket *socket, const struct tsi_address *sender)
 {
     struct tsi_address guest = *sender;
     if (socket->family == AF_UNIX)
         return true;
     tsi_note_name(socket, &guest);
+    if (socket->peer.length > 0 && !tsi_address_is_same(&guest, &socket->peer))
+        return false;
     return guest.length > 0 && tsi_policy_allows(&socket->tsi->policy, &guest, sender);
 }
 
