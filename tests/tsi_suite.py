@@ -74,12 +74,12 @@ def opens(expected, before):
 
 
 @contextlib.contextmanager
-def guest_with(hijacks=True, ports=None, **tsi):
+def guest_with(hijacks=True, ports=None, verb="boot", **tsi):
     path = f"{suite.work}/machine.json"
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"machine": {"inet_hijack": hijacks}} | ({"tsi": tsi} if tsi else {}) |
                   ({"port_map": ports} if ports is not None else {}), file)
-    with Guest("--config", path, "--krunfw", KRUNFW, memory=256) as guest:
+    with Guest("--config", path, "--krunfw", KRUNFW, verb=verb, memory=256) as guest:
         yield guest
 
 
@@ -342,8 +342,23 @@ def off(group):
         group.check("off: the guest ends well", guest.end)
 
 
+def sandbox(group):
+    """Behind the walls of vial run."""
+    places = Place(LOOPBACK), Place(NETWORK)
+    before = listening()
+    with guest_with(ports=["8080:80"], verb="run") as guest:
+        for place in places:
+            place.answers(group, guest, f"run: {place.targets[0][1]}")
+        guest.call("serve", "80", ["tcp", "0.0.0.0", 80])
+        guest.call("serve", "81", ["tcp", "0.0.0.0", 81])
+        group.check("run: the guest's 80 is the host's 8080", peer.echoes, ["tcp", "127.0.0.1", 8080], FEW, 1000)
+        group.check("run: no other port of the host leads to the guest", opens, [8080], before)
+        group.check("run: the guest ends well", guest.end)
+
+
 def main():
-    groups = {"mapped": mapped, "published": published, "assigned": assigned, "scopes": scopes, "off": off}
+    groups = {"mapped": mapped, "published": published, "assigned": assigned, "scopes": scopes, "off": off,
+              "sandbox": sandbox}
     suite.main(groups, sys.argv[5:], [f"{PUBLIC[0]}/32", f"{PUBLIC[1]}/128", f"{MEMBERS[0]}/32", f"{MEMBERS[1]}/128"])
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Streams and datagrams with known content, for both sides of tests/e2e/network.
+"""Streams and datagrams with known content, for both sides of tests/e2e/network and tsi.
 
     network.py                        in a guest: does what it is told on stdin, and answers on stdout
     network.py hold TARGET COUNT      holds streams until it is killed
