@@ -432,6 +432,9 @@
 /* What passt's socket holds for a guest that is slower: the greatest window of one of its connections twice over. */
 #define LIMIT_PASST_SOCKET_BYTES (8 << 20)
 
+/* How long passt may take to print its help, which it does in 5 ms. */
+#define LIMIT_PASST_HELP_MS 1000u
+
 /* Pairs of queues of one network device: as many as a guest's CPUs need that one device's thread can serve. */
 #define LIMIT_NET_QUEUE_PAIRS 8
 

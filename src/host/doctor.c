@@ -6,8 +6,8 @@
  * usable when KVM runs ring-0 code natively; uml when its kernel is there and memory may be mapped shared and
  * executable. `auto` takes the first of the two that is usable.
  *
- * Invariants: (1) no question blocks, and none leaves a file, process or setting behind. (2) every check that is not OK
- * has a remedy or says why there is none. (3) exactly one thread, no signal handlers.
+ * Invariants: (1) no question takes longer than a second, and none leaves a file, process or setting behind. (2) every
+ * check that is not OK has a remedy or says why there is none. (3) exactly one thread, no signal handlers.
  *
  * Trust: the host's kernel and the files it writes.
  */
@@ -19,6 +19,7 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "host/namespaces.h"
+#include "host/passt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +54,7 @@ const char *const doctor_check_names[CHECK_COUNT] = {
     [CHECK_LANDLOCK] = "landlock",
     [CHECK_CGROUP] = "cgroup-v2",
     [CHECK_TUN] = "tun",
+    [CHECK_PASST] = "passt",
     [CHECK_MEMORY] = "memory",
     [CHECK_DISK] = "disk",
 };
@@ -280,6 +282,26 @@ static void check_tun(const char *root, struct doctor_report *report)
                "/dev/net/tun does not open: %s", strerrordesc_np(errno));
 }
 
+static void check_passt(const char *root, struct doctor_report *report)
+{
+    struct host_path path;
+    const char *lacks = NULL;
+    if (!host_passt_find(root, &path)) {
+        answer(report, CHECK_PASST, DOCTOR_NOTE, "install it for --net passt (Debian: apt-get install passt)",
+               "not installed");
+        return;
+    }
+    int result = host_passt_ask(path.text, &lacks);
+    if (result < 0)
+        answer(report, CHECK_PASST, DOCTOR_WARN, "run it with --help by hand, and see why --net passt will fail",
+               "%.200s does not print its options: %s", path.text, strerrordesc_np(-result));
+    else if (lacks != NULL)
+        answer(report, CHECK_PASST, DOCTOR_WARN, "install a newer one for --net passt",
+               "%.200s is too old: it has no %s", path.text, lacks);
+    else
+        answer(report, CHECK_PASST, DOCTOR_OK, "", "%.200s", path.text);
+}
+
 /* ---- room ---- */
 
 static void check_memory(struct doctor_report *report)
@@ -354,6 +376,7 @@ void doctor_run(const char *root, struct doctor_report *ret_report)
     check_landlock(ret_report);
     check_cgroup(root, ret_report);
     check_tun(root, ret_report);
+    check_passt(root, ret_report);
     check_memory(ret_report);
     check_disk(root, ret_report);
     judge_engines(ret_report);

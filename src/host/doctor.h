@@ -28,6 +28,7 @@ enum doctor_check_id {
     CHECK_LANDLOCK,
     CHECK_CGROUP,
     CHECK_TUN,
+    CHECK_PASST,
     CHECK_MEMORY,
     CHECK_DISK,
     CHECK_COUNT

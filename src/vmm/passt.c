@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "base/program.h"
 #include "base/text.h"
+#include "host/passt.h"
 #include "vmm/parse.h"
 
 #include <arpa/inet.h>
@@ -236,17 +237,6 @@ static void make_room(int fd)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 }
 
-static int find_program(char path[256])
-{
-    static const char *const folders[] = {"/usr/local/bin", "/usr/bin", "/bin"};
-    for (size_t i = 0; i < array_length(folders); i++) {
-        snprintf(path, 256, "%s/passt", folders[i]);
-        if (access(path, X_OK) == 0)
-            return 0;
-    }
-    return -ENOENT;
-}
-
 /* The last line of what it has printed that is about its failure. */
 static void read_said(int fd, char said[said_bytes])
 {
@@ -304,9 +294,9 @@ int passt_start(struct net_config *net, size_t index, struct vial_error *err)
     static char *const no_environment[] = {NULL};
     struct words words = {0};
     uint8_t question[frame_most_bytes];
-    char path[256];
+    struct host_path path;
     int ends[2], pidfd = -1;
-    if (find_program(path) < 0) {
+    if (!host_passt_find("", &path)) {
         int result = error_set(err, VIAL_ERROR_NOT_FOUND, VIAL_PHASE_START, "the program passt is not installed");
         error_field(err, "net[%zu]", index);
         error_remedy(err, "install it (Debian: apt-get install passt)");
@@ -323,7 +313,7 @@ int passt_start(struct net_config *net, size_t index, struct vial_error *err)
     make_room(theirs);
     auto_close int said = make_said(), null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     struct program program = {
-        .path = path,
+        .path = path.text,
         .args = words.items,
         .env = no_environment,
         .fds = {null, said, said, theirs},

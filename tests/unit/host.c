@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -401,6 +402,48 @@ TEST(the_doctor_says_when_nothing_works)
               report.checks[check].remedy[0] != '\0');
     unsetenv("VIAL_KERNELS");
     unsetenv("XDG_CACHE_HOME");
+}
+
+/* What the doctor says about a passt that is this script. */
+static const struct doctor_check *doctor_on_passt(const char *script)
+{
+    chmod(test_text_file("usr/bin/passt", script), 0755);
+    doctor_run(test_folder(), &report);
+    return &report.checks[CHECK_PASST];
+}
+
+TEST(the_doctor_knows_whether_passt_can_be_used)
+{
+    doctor_run(test_folder(), &report);
+    CHECK_INT(report.checks[CHECK_PASST].status, DOCTOR_NOTE);
+    CHECK(strstr(report.checks[CHECK_PASST].remedy, "install passt") != NULL);
+    const struct doctor_check *check = doctor_on_passt("#!/bin/sh\n[ \"$*\" = --help ] || exit\n"
+                                                       "echo '  -F, --fd FD' >&2\necho --dns-forward ADDR\n"
+                                                       "echo --no-map-gw\nexit 1\n");
+    CHECK_INT(check->status, DOCTOR_OK);
+    CHECK(strstr(check->detail, "/usr/bin/passt") != NULL);
+    check = doctor_on_passt("#!/bin/sh\necho --fds --map-fd --dns-forward --no-map-gw\n");
+    CHECK_INT(check->status, DOCTOR_WARN);
+    CHECK(strstr(check->detail, "it has no --fd") != NULL && strstr(check->remedy, "newer") != NULL);
+}
+
+TEST(the_doctor_does_not_wait_for_a_passt_that_hangs)
+{
+    uint64_t start_ns = clock_now_ns();
+    const struct doctor_check *check = doctor_on_passt("#!/bin/sh\necho $$ >\"${0%/*}/pid\"\nexec sleep 100\n");
+    CHECK_INT(check->status, DOCTOR_WARN);
+    CHECK(strstr(check->detail, "timed out") != NULL && check->remedy[0] != '\0');
+    CHECK(clock_now_ns() - start_ns < 20000 * CLOCK_NS_PER_MS);
+    uint64_t pid = 0;
+    CHECK_INT(host_file_number(test_folder(), "/usr/bin/pid", &pid), 0);
+    while (kill((pid_t)pid, 0) == 0)
+        sched_yield(); /* init takes it */
+    /* What prints without an end is not listened to for ever. */
+    check = doctor_on_passt("#!/bin/sh\nwhile :; do echo --fd --dns-forward --no-map-gw; done\n");
+    CHECK_INT(check->status, DOCTOR_OK);
+    CHECK_INT(chmod(test_text_file("usr/bin/passt", "neither a program nor a script"), 0755), 0);
+    doctor_run(test_folder(), &report);
+    CHECK_INT(report.checks[CHECK_PASST].status, DOCTOR_WARN);
 }
 
 TEST(kvm_is_chosen_where_it_is_native)
