@@ -731,6 +731,12 @@ VIAL_API struct vial_vm *vial_vm_free(struct vial_vm *vm);
  * -ERANGE for more than the machine has. */
 VIAL_API int vial_vm_set_balloon(struct vial_vm *vm, uint64_t memory_mib, struct vial_error *err);
 
+/* Pulls the cable of a network out, or plugs it in again; it is in at first. Networks count from 0, in the order they
+ * were added. The guest loses its carrier, and frames both ways are dropped, until the cable is in again and the
+ * network's other end is there. Returns when the device knows; the guest is told meanwhile. -ENODEV when there is no
+ * such network, -ESRCH once the machine has ended. */
+VIAL_API int vial_vm_set_link(struct vial_vm *vm, size_t index, bool is_up, struct vial_error *err);
+
 /* To be called when a terminal of the machine may have changed its size (SIGWINCH), or was handed back by a shell,
  * which has settings of its own (SIGCONT): the library takes no signals itself. */
 VIAL_API void vial_vm_window_changed(struct vial_vm *vm);

@@ -433,6 +433,31 @@ int vial_vm_set_balloon(struct vial_vm *vm, uint64_t memory_mib, struct vial_err
     return result;
 }
 
+/* They were added in the configuration's order, before any device of a test. */
+static struct virtio_device *find_network(const struct vial_vm *vm, size_t index)
+{
+    for (size_t i = 0; i < vm->device_count; i++)
+        if (virtio_device_type(vm->devices[i].device) == VIRTIO_TYPE_NET && index-- == 0)
+            return vm->devices[i].device;
+    return NULL;
+}
+
+int vial_vm_set_link(struct vial_vm *vm, size_t index, bool is_up, struct vial_error *err)
+{
+    THREAD_DEFER_CANCEL();
+    if (!begin_use(vm))
+        return error_set_os(err, VIAL_PHASE_RUN, ESRCH, "the machine has ended");
+    struct virtio_device *device = find_network(vm, index);
+    if (device != NULL)
+        net_set_link(device, is_up);
+    end_use(vm);
+    if (device != NULL)
+        return 0;
+    int result = error_set_os(err, VIAL_PHASE_RUN, ENODEV, "the machine has no network %zu", index);
+    error_remedy(err, "it has %zu, and the first is 0", vm->config->net_count);
+    return result;
+}
+
 void vial_vm_window_changed(struct vial_vm *vm)
 {
     THREAD_DEFER_CANCEL();
