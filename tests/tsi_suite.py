@@ -175,6 +175,7 @@ def mapped(group):
 def published(group):
     """publish_all, and hijack_unix."""
     taken = Server(["tcp", "127.0.0.1", 0])
+    taken_target = ["tcp", "127.0.0.1", taken.port]
     check, work = group.check, suite.work
     before = listening()
     with guest_with(publish_all=True, hijack_unix=True) as guest:
@@ -184,12 +185,20 @@ def published(group):
         check("published: over IPv4", peer.echoes, ["tcp", "127.0.0.1", 8005], FEW, 1000)
         check("published: over IPv6", peer.echoes, ["tcp6", "::1", 8006], FEW, 1000)
 
+        def loops():
+            guest.call("echoes_by_loop", taken_target, 4 * FEW, 10000)
+            expect(taken.accepted, 4 * FEW, "streams that came to the host")
+            guest.call("serve_by_loop", "tcp", "0.0.0.0", 8008)
+            peer.echoes_by_loop(["tcp", "127.0.0.1", 8008], 4 * FEW, 10000)
+        check("published: event loops, both ways", loops)
+
         def is_taken():
-            guest.call("serve", "taken", ["tcp", "127.0.0.1", taken.port])
-            peer.echoes(["tcp", "127.0.0.1", taken.port], 3, 1000)
-            expect(taken.accepted, 3, "the host's own streams")
-            guest.call("echoes", ["tcp", "127.0.0.1", taken.port], 3, 1000)
-            expect((taken.accepted, len(guest.call("known", "taken"))), (3, 3), "whose they were")
+            before = taken.accepted
+            guest.call("serve", "taken", taken_target)
+            peer.echoes(taken_target, 3, 1000)
+            expect(taken.accepted - before, 3, "the host's own streams")
+            guest.call("echoes", taken_target, 3, 1000)
+            expect((taken.accepted - before, len(guest.call("known", "taken"))), (3, 3), "whose they were")
         check("published: a port that the host has taken stays the host's, and the guest's", is_taken)
 
         def listener_ends():

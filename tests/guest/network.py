@@ -21,6 +21,7 @@ On stdin and stdout is one JSON document a line. Each request is done by a threa
 Trust: both sides are ours; what lies between them is what is tested.
 """
 
+import asyncio
 import ctypes
 import hashlib
 import json
@@ -302,6 +303,24 @@ def serve_in_child(address):
     expect(child.stdout.readline(), b"ready\n", "the child")
 
 
+PROGRAMS = os.environ.get("VIAL_TEST_PROGRAMS", "/mnt/programs")  # where guest-streams is: here, and in a guest
+
+
+def serve_streams(address):
+    """By a program; it lives until the end, or as long as it is the only child."""
+    child = subprocess.Popen([f"{PROGRAMS}/guest-streams", "serve", address], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE)
+    children.insert(0, child)
+    expect(child.stdout.readline(), b"ready\n", "the server")
+
+
+def streams(how, address, count, size):
+    """So many of them, by a program: one-by-one, or at-once."""
+    done = subprocess.run([f"{PROGRAMS}/guest-streams", how, address, str(count), str(size)], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    expect((done.returncode, done.stdout), (0, ""), "the status, and what was said")
+
+
 def kill_child():
     child = children.pop()
     child.kill()
@@ -357,6 +376,39 @@ def is_deaf(target, connects=True):
             return sock.recv(100) != b"?"
         except OSError:
             return True
+
+
+# ---- with an event loop, whose sockets never wait
+
+def serve_by_loop(kind, *address):
+    """Streams that end first are sent back."""
+    ready = threading.Event()
+
+    async def echo(reader, writer):
+        writer.write(await reader.read())
+        writer.close()
+
+    async def serve_all():
+        server = await asyncio.start_server(echo, *address, family=FAMILIES[kind], backlog=100)
+        ready.set()
+        await server.serve_forever()
+    threading.Thread(target=asyncio.run, args=[serve_all()], daemon=True).start()
+    expect(ready.wait(PATIENCE), True, "the server listens")
+
+
+def echoes_by_loop(target, count, size):
+    """Streams at once."""
+    async def echo(number):
+        reader, writer = await asyncio.open_connection(*target[1:])
+        writer.write(struct.pack("!cI", b"e", 0) + content(number, size))
+        writer.write_eof()
+        found = await reader.read()
+        writer.close()
+        expect(checksum(found[-size:]), checksum(content(number, size)), f"stream {number}")
+
+    async def echo_all():
+        await asyncio.wait_for(asyncio.gather(*map(echo, range(count))), PATIENCE)
+    asyncio.run(echo_all())
 
 
 def calls(target):
@@ -427,8 +479,9 @@ def interfaces():
 
 
 CALLS = (echoes, echoes_at_once, sends_much, reads_first, reads_late, writes_to_late, hold, held_end, hold_in_child,
-         serve_in_child, kill_child, asks, fails, is_deaf, calls, throws, serve, seen, known, read, becomes, tell, make_folder,
-         remove, interfaces)
+         serve_in_child, kill_child, asks, fails, is_deaf, calls, throws, serve, seen, known, read, becomes, tell,
+         make_folder, remove, interfaces, serve_streams, streams, serve_by_loop,
+         echoes_by_loop)
 
 
 def obey():
