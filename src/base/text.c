@@ -111,6 +111,15 @@ int text_to_u64(const char *text, size_t length, uint64_t max, uint64_t *ret_val
     return 0;
 }
 
+bool text_is_utf8(const char *text)
+{
+    size_t length = strlen(text), taken = 1;
+    uint32_t character;
+    for (size_t i = 0; i < length && taken > 0; i += taken)
+        taken = decode_utf8((const unsigned char *)text + i, length - i, &character);
+    return taken > 0;
+}
+
 bool text_is_printable_ascii(const char *text)
 {
     for (; *text != '\0'; text++)

@@ -16,6 +16,9 @@ size_t text_escape(char *destination, size_t size, const char *source, size_t le
  * -ERANGE above max. */
 int text_to_u64(const char *text, size_t length, uint64_t max, uint64_t *ret_value);
 
+/* Whether it is well-formed UTF-8 to its end. */
+bool text_is_utf8(const char *text);
+
 /* Whether every byte lies between space and tilde, the range that a kernel command line carries safely. */
 bool text_is_printable_ascii(const char *text);
 

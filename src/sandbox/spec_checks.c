@@ -13,12 +13,12 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/limits.h"
+#include "base/text.h"
 #include "vmm/configure.h"
 #include "vmm/parse.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -97,13 +97,6 @@ static bool is_repeated(const char *const *texts, size_t index)
     return false;
 }
 
-static bool is_utf8(const char *text)
-{
-    json_t *value = json_string(text); /* which takes nothing else */
-    json_decref(value);
-    return value != NULL;
-}
-
 int spec_check_labels(const char *const *labels, struct vial_error *err)
 {
     static const char remedy[] = "write KEY=VALUE, every key once, in UTF-8";
@@ -115,7 +108,7 @@ int spec_check_labels(const char *const *labels, struct vial_error *err)
             why = "is no label: it has no key, or no =";
         else if (strlen(labels[i]) > LIMIT_LABEL_BYTES)
             why = "is longer than 4 KiB";
-        else if (!is_utf8(labels[i]))
+        else if (!text_is_utf8(labels[i]))
             why = "is not UTF-8";
         else if (is_repeated(labels, i))
             why = "is a second label of its key";

@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/text.h"
 #include "vmm/config.h"
 
 #include <errno.h>
@@ -165,8 +166,7 @@ static int check_utf8(const struct slots *slots, struct vial_error *err)
 {
     for (size_t i = 0; i < slots->count; i++) {
         const char *text = *slots->items[i].text;
-        auto_json json_t *value = json_string(text);
-        if (value != NULL)
+        if (text_is_utf8(text))
             continue;
         int result = error_set(err, VIAL_ERROR_INVALID, VIAL_PHASE_CONFIGURE, "\"%s\" is not UTF-8",
                                error_short(text).text);
