@@ -14,6 +14,7 @@
  *     rootflags=dax=always           with a DAX window: the driver would use it only where it is told to
  *     VIAL_EXEC=1                    init is to mount something, or to run a program (exec.h)
  *     tsi_hijack, tsi_hijack_unix    sockets of programs are the host's (device/vsock/tsi.h), where the kernel can
+ *     -- …                           arguments of an init that is not spoken to otherwise, behind all else
  *     quiet                          a line on a console costs more than most of what it tells; loglevel=7 brings them
  *
  * Invariants: (1) every word passes cmdline.c, which owns length and quoting.
@@ -74,5 +75,9 @@ int vm_cmdline(const struct vial_vm *vm, char **ret_text, struct vial_error *err
         cmdline_add_text(&line, kernel->cmdline);
     for (size_t i = 0; i < vm->device_count && is_pc && !vm->has_acpi; i++)
         cmdline_add_device(&line, vm->devices[i].address, MMIO_BYTES, vm->devices[i].pin);
+    if (kernel->arguments != NULL) {
+        cmdline_add_word(&line, "--"); /* from here on the kernel reads nothing itself */
+        cmdline_add_text(&line, kernel->arguments);
+    }
     return cmdline_finish(&line, ret_text, err);
 }

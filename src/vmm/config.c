@@ -185,6 +185,7 @@ struct vial_vm_config *vial_vm_config_free(struct vial_vm_config *config)
         return NULL;
     kernel_free(&config->kernel);
     free(config->kernel.cmdline);
+    free(config->kernel.arguments);
     config_free_storage(config);
     config_free_networks(config);
     for (size_t i = 0; i < config->console_port_count; i++) {
@@ -275,6 +276,7 @@ int vial_vm_config_set_kernel(struct vial_vm_config *config, const struct vial_k
         return config_no_memory(err);
     }
     kernel.cmdline = config->kernel.cmdline; /* appended to by a call of its own */
+    kernel.arguments = config->kernel.arguments;
     kernel_free(&config->kernel);
     config->kernel = kernel;
     return 0;

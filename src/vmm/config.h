@@ -42,6 +42,7 @@ struct machine_config {
 struct kernel_config {
     char *path, *initramfs, *krunfw, *init; /* owned; NULL when not given */
     char *cmdline;                          /* owned; what is appended, or NULL */
+    char *arguments;                        /* owned; the init's, behind everything else, or NULL */
     enum vial_kernel_format format;
 };
 
@@ -227,6 +228,11 @@ struct vial_vm_config {
 
     struct observer_config *observers;
     size_t observer_count, observer_capacity;
+
+    /* Called once, on the thread that starts the machine, when its disks are open and nothing else of the host is. An
+     * error ends the start. Or NULL. */
+    int (*on_disks_open)(void *user, struct vial_error *err);
+    void *on_disks_open_user; /* borrowed */
 };
 
 /* Whether the project's init is to mount something: a part of the root, or something below it. */
@@ -346,5 +352,8 @@ const struct disk_config *config_find_disk(const struct vial_vm_config *config, 
 
 /* vial_vm_config_validate with the host's capacity given. */
 int config_validate(const struct vial_vm_config *config, const struct host_capacity *host, struct vial_error *err);
+
+/* Takes a root back that was the last file system set (vial_vm_config_set_root), and has no entries. */
+void config_drop_root(struct vial_vm_config *config);
 
 #endif

@@ -171,6 +171,14 @@ int vial_vm_config_set_root(struct vial_vm_config *config, const struct vial_fs_
     return result == 0 ? set_root_fs(config, ROOT_FOLDER, options, err) : result;
 }
 
+void config_drop_root(struct vial_vm_config *config)
+{
+    fs_release(&config->root);
+    config->root = (struct fs_config){0};
+    config->root_kind = ROOT_NONE;
+    config->fs_total--;
+}
+
 int vial_vm_config_set_root_builtin(struct vial_vm_config *config, struct vial_error *err)
 {
     struct vial_fs_options fs = VIAL_FS_OPTIONS_INIT;

@@ -516,10 +516,12 @@ static int open_disk(const struct disk_config *config, struct disk **ret_disk, s
     return disk_open(&options, ret_disk, err);
 }
 
-static int add_disk(struct vial_vm *vm, const struct disk_config *config, struct vial_error *err)
+/* Takes the disk over once that has succeeded. */
+static int add_disk(struct vial_vm *vm, const struct disk_config *config, struct disk **disk, struct vial_error *err)
 {
     struct virtio_device *device = NULL;
     struct blk_options options = {
+        .disk = *disk,
         .id = config->id,
         .read_only = config->read_only,
         .cache = config->cache,
@@ -533,24 +535,39 @@ static int add_disk(struct vial_vm *vm, const struct disk_config *config, struct
                 .burst_operations = config->burst_operations,
             },
     };
-    int result = open_disk(config, &options.disk, err);
+    int result = blk_new(&options, &device);
     if (result < 0)
-        return result;
-    result = blk_new(&options, &device);
-    if (result < 0) {
-        disk_free(options.disk);
         return vm_fail_device(err, result, "disk");
-    }
+    *disk = NULL;
     return vm_add_device(vm, device, err);
 }
 
-int vm_add_storage(struct vial_vm *vm, struct vial_error *err)
+static int open_disks(const struct vial_vm_config *config, struct disk **disks, struct vial_error *err)
 {
-    int result = add_file_systems(vm, err);
-    for (size_t i = 0; i < vm->config->disk_count && result == 0; i++) {
-        result = add_disk(vm, &vm->config->disks[i], err);
+    int result = 0;
+    for (size_t i = 0; i < config->disk_count && result == 0; i++) {
+        result = open_disk(&config->disks[i], &disks[i], err);
         if (result < 0 && err != NULL && err->field[0] == '\0')
             error_field(err, "disks[%zu].path", i);
     }
+    return result;
+}
+
+/* Disks are opened before anything else is: after that the process may become another user's (on_disks_open). */
+int vm_add_storage(struct vial_vm *vm, struct vial_error *err)
+{
+    const struct vial_vm_config *config = vm->config;
+    auto_free struct disk **disks = alloc_zero((config->disk_count + 1) * sizeof(struct disk *));
+    if (disks == NULL)
+        return error_no_memory(err, VIAL_PHASE_START);
+    int result = open_disks(config, disks, err);
+    if (result == 0 && config->on_disks_open != NULL)
+        result = config->on_disks_open(config->on_disks_open_user, err);
+    if (result == 0)
+        result = add_file_systems(vm, err);
+    for (size_t i = 0; i < config->disk_count && result == 0; i++)
+        result = add_disk(vm, &config->disks[i], &disks[i], err);
+    for (size_t i = 0; i < config->disk_count; i++)
+        disk_free(disks[i]);
     return result;
 }
