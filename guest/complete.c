@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static bool fail(struct init_answer *failure, int result, size_t place)
@@ -33,9 +32,9 @@ static int read_file(const char *path, char **ret_text, size_t *ret_length)
 {
     size_t length = 0;
     ssize_t got = 1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open_plain(path);
     if (fd < 0)
-        return -errno;
+        return fd;
     char *text = malloc(LIMIT_KRUN_CONFIG_BYTES + 1); /* one more, by which a longer one is known */
     int result = text == NULL ? -ENOMEM : 0;
     while (result == 0 && got > 0 && length <= LIMIT_KRUN_CONFIG_BYTES) {
@@ -51,21 +50,11 @@ static int read_file(const char *path, char **ret_text, size_t *ret_length)
     return result;
 }
 
-static bool is_mount_point(const char *folder)
-{
-    struct stat inside, above;
-    char parent[LIMIT_EXEC_PATH_BYTES + 4];
-    snprintf(parent, sizeof(parent), "%s/..", folder);
-    if (stat(folder, &inside) < 0 || stat(parent, &above) < 0)
-        return false;
-    return inside.st_dev != above.st_dev || inside.st_ino == above.st_ino; /* only the root is its own parent */
-}
-
 static bool mount_all(const struct krun_config *config, struct init_answer *ret_failure)
 {
     for (size_t i = 0; i < config->mount_count; i++) {
         const struct krun_mount *mount = &config->mounts[i];
-        int result = is_mount_point(mount->target) ? 0 : storage_mount_tmpfs(mount->target, mount->options);
+        int result = is_mounted(mount->target) ? 0 : storage_mount("tmpfs", "tmpfs", mount->target, mount->options);
         if (result < 0)
             return fail(ret_failure, result, mount->place);
     }
@@ -74,6 +63,7 @@ static bool mount_all(const struct krun_config *config, struct init_answer *ret_
 
 bool complete_request(const struct init_request *given, struct completion *completion, struct init_answer *ret_failure)
 {
+    fstab_mount();
     const char *path = krun_variable(given, INIT_CONFIG_VARIABLE), *hostname;
     size_t length = 0, place = INIT_NO_MOUNT;
     int result = read_file(path != NULL ? path : INIT_CONFIG_FILE, &completion->text, &length);

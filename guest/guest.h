@@ -21,6 +21,9 @@ int mount_essentials(void);
  * it fail. An empty name of the host is the usual one. */
 int prepare_system(const char *hostname);
 
+/* Whether a file system has its top at this folder. */
+bool is_mounted(const char *folder);
+
 /* Whether this kernel is a user-mode Linux. */
 bool is_user_mode_linux(void);
 
@@ -56,6 +59,11 @@ int disk_mount(const char *device, const char *target, const char *type, unsigne
  * failed. */
 bool network_set_up(const struct init_setup *setup, struct init_answer *ret_failure);
 
+/* ---- fstab.c ---- */
+
+/* Mounts what /etc/fstab has of folders of the host. */
+void fstab_mount(void);
+
 /* ---- storage.c ---- */
 
 /* Makes the root that the host asks for and moves there. Without one to make, nothing happens. When it is false, the
@@ -65,9 +73,12 @@ bool storage_make_root(const struct init_setup *setup, struct init_answer *ret_f
 /* Mounts what lies below the root. */
 bool storage_mount_places(const struct init_setup *setup, struct init_answer *ret_failure);
 
-/* A tmpfs at that place, which is made where it is missing, with options of mount(8), of which those are passed over
- * that are for a container's runtime and not for a file system. */
-int storage_mount_tmpfs(const char *target, char *options);
+/* A file system at that place, which is made where it is missing, with options of mount(8), of which those are passed
+ * over that are for whoever mounts and not for a file system. */
+int storage_mount(const char *fstype, const char *source, const char *target, char *options);
+
+/* Opens a file that is one, to read it: -EINVAL for anything that one could wait at. */
+int open_plain(const char *path);
 
 /* Writes back and unmounts what lies on disks, as far as can be; the machine ends next. */
 void storage_release(void);

@@ -39,6 +39,16 @@ int mount_at(const char *type, const char *folder, unsigned long flags, const ch
     return 0;
 }
 
+bool is_mounted(const char *folder)
+{
+    struct stat inside, above;
+    char parent[LIMIT_EXEC_PATH_BYTES + 4];
+    snprintf(parent, sizeof(parent), "%s/..", folder);
+    if (stat(folder, &inside) < 0 || stat(parent, &above) < 0)
+        return false;
+    return inside.st_dev != above.st_dev || inside.st_ino == above.st_ino; /* only the root is its own parent */
+}
+
 static const struct place {
     const char *type, *folder, *data;
     unsigned long flags;
@@ -52,20 +62,11 @@ static const struct place {
     {"cgroup2", "/sys/fs/cgroup", NULL, MS_NOSUID | MS_NOEXEC | MS_NODEV, false},
 };
 
-/* What is there already is left as it is: a second file system over the first would hide it. */
-static bool is_mounted(const struct place *place)
-{
-    struct stat inside, above;
-    char parent[sizeof("/sys/fs/cgroup/..")];
-    snprintf(parent, sizeof(parent), "%s/..", place->folder);
-    return stat(place->folder, &inside) == 0 && stat(parent, &above) == 0 && inside.st_dev != above.st_dev;
-}
-
 static int mount_all(bool only_essential)
 {
     int failure = 0;
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        if ((only_essential && !places[i].is_essential) || is_mounted(&places[i]))
+        if ((only_essential && !places[i].is_essential) || is_mounted(places[i].folder))
             continue;
         int result = mount_at(places[i].type, places[i].folder, places[i].flags, places[i].data);
         if (result < 0)

@@ -247,22 +247,37 @@ bool storage_mount_places(const struct init_setup *setup, struct init_answer *re
     return result == 0;
 }
 
-/* What OCI runtimes take beside the options of a file system: how the mount spreads, and what is copied into it. */
+/* What OCI runtimes and mount(8) take beside the options of a file system: how the mount spreads, what is copied into
+ * it, when it is made, and by whom. */
 static void drop_runtime_words(char *options)
 {
     static const struct option_word words[] = {
         {"private", 0, 0}, {"rprivate", 0, 0},   {"shared", 0, 0},      {"rshared", 0, 0},   {"slave", 0, 0},
         {"rslave", 0, 0},  {"unbindable", 0, 0}, {"runbindable", 0, 0}, {"tmpcopyup", 0, 0}, {"notmpcopyup", 0, 0},
+        {"auto", 0, 0},    {"nofail", 0, 0},     {"_netdev", 0, 0},     {"user", 0, 0},      {"nouser", 0, 0},
     };
     take_words(options, words, sizeof(words) / sizeof(words[0]));
 }
 
-int storage_mount_tmpfs(const char *target, char *options)
+int storage_mount(const char *fstype, const char *source, const char *target, char *options)
 {
     drop_runtime_words(options);
     unsigned long flags = take_flags(options);
     int result = make_folders(target);
-    return result < 0 ? result : mount("tmpfs", target, "tmpfs", flags, options) < 0 ? -errno : 0;
+    return result < 0 ? result : mount(source, target, fstype, flags, options) < 0 ? -errno : 0;
+}
+
+int open_plain(const char *path)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    int result = fd < 0 || fstat(fd, &status) < 0 ? -errno
+                 : S_ISDIR(status.st_mode)        ? -EISDIR
+                 : S_ISREG(status.st_mode)        ? fd
+                                                  : -EINVAL;
+    if (result < 0 && fd >= 0)
+        close(fd);
+    return result;
 }
 
 /* ---- the end ---- */
