@@ -5,7 +5,8 @@
  *
  * Invariants: (1) a path is only reported when the file could be read by this user.
  *
- * Trust: environment variables are the caller's own.
+ * Trust: environment variables are the caller's own, and not read where the program has more rights than its user
+ * (secure_getenv): a kernel of user-mode Linux is a program that we execute.
  */
 #include "host/kernels.h"
 
@@ -51,11 +52,11 @@ static bool try_folder(const char *root, const char *folder, const char *rest, e
 bool host_kernel_find(const char *root, enum host_engine engine, struct host_path *ret_path)
 {
     ret_path->text[0] = '\0';
-    if (try_folder(root, getenv("VIAL_KERNELS"), "", engine, ret_path) ||
+    if (try_folder(root, secure_getenv("VIAL_KERNELS"), "", engine, ret_path) ||
         try_folder(root, VIAL_KERNEL_FOLDER, "", engine, ret_path))
         return true;
-    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *cache = secure_getenv("XDG_CACHE_HOME");
     if (cache != NULL && cache[0] == '/')
         return try_folder(root, cache, "/vial/kernel", engine, ret_path);
-    return try_folder(root, getenv("HOME"), "/.cache/vial/kernel", engine, ret_path);
+    return try_folder(root, secure_getenv("HOME"), "/.cache/vial/kernel", engine, ret_path);
 }
