@@ -49,9 +49,10 @@ static bool says(const char *cause, const char *remedy)
 
 #define CHECK_FAILS(id, number, cause, remedy)                                                                         \
     do {                                                                                                               \
-        CHECK_INT(start(id), number);                                                                                  \
+        uint32_t fails_id = (id);                                                                                      \
+        CHECK_INT(start(fails_id), number);                                                                            \
         CHECK(says(cause, remedy));                                                                                    \
-        CHECK_INT(krun_free_ctx(id), -ENOENT); /* it is gone in any case */                                            \
+        CHECK_INT(krun_free_ctx(fails_id), -ENOENT); /* it is gone in any case */                                      \
     } while (0)
 
 /* A machine that would start, but for its kernel, which is a text. */
@@ -179,10 +180,17 @@ TEST(console_output_that_cannot_be_written)
 
 TEST(a_command_line_that_is_too_long)
 {
+    enum { most = 1024 };
     uint32_t id = new_machine();
-    char line[1100];
+    char line[most + 2];
     memset(line, 'a', sizeof(line) - 1);
-    line[sizeof(line) - 1] = '\0';
+    line[most] = '\0';
+    CHECK_INT(krun_set_kernel(id, "/nonexistent/kernel", KRUN_KERNEL_FORMAT_ELF, NULL, line), 0);
+    CHECK_FAILS(id, -ENOENT, "/nonexistent/kernel", ";");
+    id = new_context();
+    CHECK_INT(krun_set_root(id, "/"), 0);
+    line[most] = 'a';
+    line[most + 1] = '\0';
     CHECK_INT(krun_set_kernel(id, test_text_file("other", "no kernel"), KRUN_KERNEL_FORMAT_ELF, NULL, line), 0);
     CHECK_FAILS(id, -E2BIG, "command line", ";");
 }
