@@ -8,7 +8,7 @@
  *
  * The reader does not call itself: what is open stands on a stack of its own, so depth costs no memory that nobody
  * counts. Strings are replaced in place by what they stand for, which is never longer than how it is written (the
- * shortest escape, \n, is two bytes for one; \uXXXX is six for at most three).
+ * shortest escape, \n, is two bytes for one; one by its number is six for at most three).
  *
  * Strings may hold any byte from 0x20 on: paths are not always UTF-8. They may not hold a NUL, which no argument can.
  *

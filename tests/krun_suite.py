@@ -542,6 +542,16 @@ def codes(group):
                               "set_exec /bin/sh -c 'mount -t virtiofs shared /mnt && cat /mnt/secret 2>/dev/null'", groups=[0]))
 
     group.check("ends: another user's machine has none of this one's groups", gives_up_groups)
+
+    def is_not_shown():
+        """Others of that user do not get at what was opened before (proc(5): such files are root's then)."""
+        client = Client("calls", *line(here, "setuid 65534", "set_exec /bin/sh -c 'echo up; read -r line'"),
+                        stdin=subprocess.PIPE)
+        expect(client.process.stdout.readline(), b"up\n", "output")
+        expect(os.stat(f"/proc/{client.process.pid}/environ").st_uid, 0, "whose the process's files are")
+        expect(client.end("go\n")[0], 0, "status")
+
+    group.check("ends: a process of another user is not for that user's others to look into", is_not_shown)
     group.check("ends: no root", lambda: ends(
         NOT_STARTED, "", "krun_set_root", calls("set_exec /bin/true")))
     group.check("ends: a root that is missing", lambda: ends(

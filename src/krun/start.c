@@ -49,27 +49,45 @@ static bool changes_ids(const struct krun_context *context)
     return context->has_gid || context->has_uid;
 }
 
+struct identity {
+    const struct krun_context *context; /* borrowed */
+    bool is_shown;                      /* this process was made one that others of its user may look at */
+};
+
 /* User-mode Linux is started by a process that others of its user may look at in /proc, which one that has changed its
- * ids is not (prctl(2), PR_SET_DUMPABLE): until it is started, they may. */
-static bool set_dumpable(const struct krun_context *context, bool is_dumpable)
+ * ids is not (prctl(2), PR_SET_DUMPABLE): while it is started, they may. */
+static int show(struct identity *identity, struct vial_error *err)
 {
-    bool matters = changes_ids(context) && context->config->machine.engine == VIAL_ENGINE_UML;
-    return !matters || prctl(PR_SET_DUMPABLE, is_dumpable ? 1 : 0) == 0;
+    bool is_uml = identity->context->config->machine.engine == VIAL_ENGINE_UML;
+    if (!is_uml || prctl(PR_GET_DUMPABLE) == 1)
+        return 0;
+    if (prctl(PR_SET_DUMPABLE, 1) < 0)
+        return error_set_os(err, VIAL_PHASE_START, errno, "prctl(PR_SET_DUMPABLE) failed");
+    identity->is_shown = true;
+    return 0;
+}
+
+static void hide(struct identity *identity)
+{
+    if (identity->is_shown)
+        prctl(PR_SET_DUMPABLE, 0);
+    identity->is_shown = false;
 }
 
 /* Groups first: without the right to change them a user cannot. */
 static int become(void *user, struct vial_error *err)
 {
-    const struct krun_context *context = user;
-    if (changes_ids(context) && setgroups(0, NULL) < 0 && errno != EPERM)
+    struct identity *identity = user;
+    const struct krun_context *context = identity->context;
+    if (!changes_ids(context))
+        return 0;
+    if (setgroups(0, NULL) < 0 && errno != EPERM)
         return error_set_os(err, VIAL_PHASE_START, errno, "setgroups failed");
     if (context->has_gid && setgid(context->gid) < 0)
         return error_set_os(err, VIAL_PHASE_START, errno, "setgid(%u) failed", (unsigned)context->gid);
     if (context->has_uid && setuid(context->uid) < 0)
         return error_set_os(err, VIAL_PHASE_START, errno, "setuid(%u) failed", (unsigned)context->uid);
-    if (!set_dumpable(context, true))
-        return error_set_os(err, VIAL_PHASE_START, errno, "prctl(PR_SET_DUMPABLE) failed");
-    return 0;
+    return show(identity, err);
 }
 
 /* ---- signals of the terminal ---- */
@@ -213,13 +231,14 @@ static void tell(const struct vial_error *err)
 static int start(struct krun_context *context, struct vial_vm **ret_vm, struct vial_error *err)
 {
     struct vial_vm_config *config = context->config;
+    struct identity identity = {.context = context};
     int result = krun_translate(context, err);
     if (result < 0)
         return result;
     config->on_disks_open = become;
-    config->on_disks_open_user = context;
+    config->on_disks_open_user = &identity; /* called before vial_vm_start returns */
     result = vial_vm_start(config, ret_vm, err);
-    set_dumpable(context, false);
+    hide(&identity);
     return result;
 }
 

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -241,6 +242,19 @@ TEST(a_group_that_the_process_may_not_become)
 {
     CHECK_INT(chmod(test_folder(), 0755), 0);
     CHECK_INT(start_as_nobody(true), -EPERM);
+}
+
+/* A start that fails before the ids change leaves what goes with them, too. */
+TEST(a_process_that_stays_as_it_was)
+{
+    uint32_t id = new_context();
+    setenv("VIAL_ENGINE", "uml", 1);
+    CHECK_INT(prctl(PR_SET_DUMPABLE, 1), 0);
+    CHECK_INT(krun_set_root(id, "/nonexistent/root"), 0);
+    CHECK_INT(krun_setgid(id, getgid()), 0);
+    CHECK_INT(krun_setuid(id, getuid()), 0);
+    CHECK_FAILS(id, -ENOENT, "/nonexistent/root", ";");
+    CHECK_INT(prctl(PR_GET_DUMPABLE), 1);
 }
 
 /* ---- the line ---- */
